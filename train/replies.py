@@ -1,0 +1,37 @@
+"""Sample replies of base and adapter side by side, for a person to read."""
+
+import torch
+from transformers import set_seed
+
+
+def side_by_side(model, tokenizer, conversations, seed: int, max_new_tokens: int = 96) -> str:
+    """Return a Markdown page: each held-out conversation's opening, the written reply, the base's and the adapter's."""
+    openings = [messages[:1] for messages in conversations]
+    adapter = sample(model, tokenizer, openings, seed, max_new_tokens)
+    with model.disable_adapter():
+        base = sample(model, tokenizer, openings, seed, max_new_tokens)
+    parts = ["# Sample replies\n\nFirst message of held-out conversations; sampled once, seed fixed, nothing picked.\n"]
+    for number, (messages, ours, theirs) in enumerate(zip(conversations, adapter, base, strict=True), 1):
+        parts.append(
+            f"## {number}\n\n**Person:** {flat(messages[0]['content'])}\n\n**Base:** {flat(theirs)}\n\n"
+            f"**Adapter:** {flat(ours)}\n\n**Written by a person:** {flat(messages[1]['content'])}\n"
+        )
+    return "\n".join(parts)
+
+
+@torch.inference_mode()
+def sample(model, tokenizer, openings, seed: int, max_new_tokens: int) -> list[str]:
+    """Generate one reply per opening in one batch, padded on the left so that all replies start together."""
+    set_seed(seed)
+    tokenizer.padding_side = "left"
+    prompts = tokenizer.apply_chat_template(
+        openings, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    ).to(model.device)
+    output = model.generate(
+        **prompts, max_new_tokens=max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1
+    )
+    return tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())

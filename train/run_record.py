@@ -1,0 +1,105 @@
+"""What a training run leaves behind: the adapter, and run.json, which says how it came to be."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from dataclasses import MISSING, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from base_model import EMBEDDED, GGUF_SHA256
+from card import render_model_card
+
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers")
+# Values that may differ between a run and its resumption without making it another run.
+PLACE_ONLY = {"resume", "resume_from_checkpoint", "output_dir", "logging_dir", "run_name", "disable_tqdm"}
+
+
+def inputs_of(rows, script, training, model_args) -> dict:
+    """Describe everything that decides the outcome of a run: data, chosen values and the base's weights."""
+    settings = {**chosen(script), **chosen(model_args), **chosen(training)}
+    return {
+        "data": {"name": script.dataset_name, "rows": len(rows), "sha256": fingerprint(rows)},
+        "base": {
+            "id": model_args.model_name_or_path,
+            "revision": model_args.model_revision,
+            "weights": f"Q4_1 GGUF {GGUF_SHA256}, dequantised" if model_args.model_name_or_path == EMBEDDED else "Hub",
+        },
+        "settings": json.loads(json.dumps(settings, default=str)),
+    }
+
+
+def chosen(arguments) -> dict:
+    """Return the fields of a dataclass that differ from its defaults, those that only say where to write left out."""
+    values = {each.name: getattr(arguments, each.name) for each in fields(arguments) if each.default is not MISSING}
+    defaults = {each.name: each.default for each in fields(arguments)}
+    return {key: value for key, value in values.items() if value != defaults[key] and key not in PLACE_ONLY}
+
+
+def fingerprint(rows) -> str:
+    """Return the sha256 over all messages in order; the same conversations give the same value on any machine."""
+    digest = hashlib.sha256()
+    for messages in rows["messages"]:
+        digest.update(json.dumps(messages, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def check_same_inputs(folder: Path, inputs: dict, resuming: bool) -> None:
+    """Note a new run's inputs in its folder, or raise ValueError when the checkpoint there came from other inputs."""
+    note = folder / "inputs.json"
+    if resuming and (not note.is_file() or json.loads(note.read_text()) != inputs):
+        raise ValueError(f"The checkpoint in {folder} came from other data or settings: remove the folder to start anew.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(note, inputs)
+
+
+def write_adapter(trainer, inputs: dict, seconds: float) -> None:
+    """Put adapter, tokenizer and run.json into the output folder, run.json last: its presence means complete."""
+    folder = Path(trainer.args.output_dir)
+    part = folder / ".part"
+    trainer.model.save_pretrained(part, save_embedding_layers=False)
+    trainer.processing_class.save_pretrained(part)
+    for file in part.iterdir():
+        os.replace(file, folder / file.name)
+    part.rmdir()
+    write_json(folder / "run.json", record(trainer, inputs, seconds))
+    render_model_card(folder)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+
+
+def record(trainer, inputs: dict, seconds: float) -> dict:
+    """Return the run's facts: `tokens_seen` counts every token read, `trainable_parameters` the adapter's."""
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        **inputs,
+        "seed": trainer.args.seed,
+        "steps": trainer.state.global_step,
+        "tokens_seen": int(history[-1]["num_tokens"]) if history else None,
+        "final_training_loss": history[-1]["loss"] if history else None,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "dtype": str(trainer.model.dtype).removeprefix("torch."),
+        "seconds": round(seconds, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def hardware() -> dict:
+    """Return what the run used, without anything that names the machine or its owner."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"machine": platform.machine(), "threads": torch.get_num_threads(), "gpus": gpus}
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Write indented JSON under a temporary name, then rename: the file is whole or absent."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.replace(file)
