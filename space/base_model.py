@@ -1,6 +1,6 @@
 """Where the base model comes from: a Hub id, a local folder, or the small one that needs no hub.
 
-    python space/base_model.py          fetch the embedded base and print its folder
+python space/base_model.py          fetch the embedded base and print its folder
 """
 
 import errno
@@ -157,7 +157,9 @@ def _point_main_at(repo: Path, revision: str) -> None:
 
 def _sentence(error: OSError, repo: Path) -> str:
     if error.errno == errno.ENOSPC:
-        return f"The disk that holds {repo} is full: free 1 GB or set THERAGEN_CACHE to another folder, then run again."
+        return (
+            f"The disk that holds {repo} is full: free 1 GB or set THERAGEN_CACHE to another folder, then run again."
+        )
     return f"The base model could not be written to {repo} ({error.strerror or type(error).__name__})."
 
 

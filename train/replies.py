@@ -5,12 +5,14 @@ from transformers import set_seed
 
 
 def side_by_side(model, tokenizer, conversations, seed: int, max_new_tokens: int = 96) -> str:
-    """Return a Markdown page: each held-out conversation's opening, the written reply, the base's and the adapter's."""
+    """Return a Markdown page: each held-out conversation's opening, the written reply, base's and adapter's."""
     openings = [messages[:1] for messages in conversations]
     adapter = sample(model, tokenizer, openings, seed, max_new_tokens)
     with model.disable_adapter():
         base = sample(model, tokenizer, openings, seed, max_new_tokens)
-    parts = ["# Sample replies\n\nFirst message of held-out conversations; sampled once, seed fixed, nothing picked.\n"]
+    parts = [
+        "# Sample replies\n\nFirst message of held-out conversations; sampled once, seed fixed, nothing picked.\n"
+    ]
     for number, (messages, ours, theirs) in enumerate(zip(conversations, adapter, base, strict=True), 1):
         parts.append(
             f"## {number}\n\n**Person:** {flat(messages[0]['content'])}\n\n**Base:** {flat(theirs)}\n\n"

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from dataclasses import MISSING, fields
@@ -54,7 +53,9 @@ def check_same_inputs(folder: Path, inputs: dict, resuming: bool) -> None:
     """Note a new run's inputs in its folder, or raise ValueError when the checkpoint there came from other inputs."""
     note = folder / "inputs.json"
     if resuming and (not note.is_file() or json.loads(note.read_text()) != inputs):
-        raise ValueError(f"The checkpoint in {folder} came from other data or settings: remove the folder to start anew.")
+        raise ValueError(
+            f"The checkpoint in {folder} came from other data or settings: remove the folder to start anew."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(note, inputs)
 
@@ -66,7 +67,7 @@ def write_adapter(trainer, inputs: dict, seconds: float) -> None:
     trainer.model.save_pretrained(part, save_embedding_layers=False)
     trainer.processing_class.save_pretrained(part)
     for file in part.iterdir():
-        os.replace(file, folder / file.name)
+        file.replace(folder / file.name)
     part.rmdir()
     write_json(folder / "run.json", record(trainer, inputs, seconds))
     render_model_card(folder)

@@ -1,8 +1,9 @@
 """Train a LoRA adapter on a conversation corpus with TRL's SFTTrainer.
 
     python train/sft.py --config train/recipes/cpu.yaml
-    python train/sft.py --config train/recipes/cpu.yaml --dataset_name build/public/corpus --output_dir build/public/adapter
     python train/sft.py --config train/recipes/cpu.yaml --resume        # go on after Ctrl-C
+    python train/sft.py --config train/recipes/cpu.yaml \\
+        --dataset_name build/public/corpus --output_dir build/public/adapter
 
 Every field of TRL's SFTConfig and ModelConfig can stand in the recipe or on the command line, which wins.
 """
@@ -17,7 +18,15 @@ import torch
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
-from trl import ModelConfig, ScriptArguments, SFTConfig, SFTTrainer, TrlParser, get_peft_config, get_quantization_config
+from trl import (
+    ModelConfig,
+    ScriptArguments,
+    SFTConfig,
+    SFTTrainer,
+    TrlParser,
+    get_peft_config,
+    get_quantization_config,
+)
 
 from base_model import BaseUnavailable, best_dtype, resolve
 from run_record import check_same_inputs, inputs_of, write_adapter
@@ -81,7 +90,7 @@ def load_rows(script: Arguments):
 
 
 def load_model(model_args: ModelConfig, base_id: str | None):
-    """Load base and tokenizer; the model carries the name a stranger can load, which PEFT writes beside the adapter."""
+    """Load base and tokenizer; the model carries the name that PEFT writes into adapter_config.json."""
     base = model_args.model_name_or_path
     require(base_id or not Path(base).is_dir(), f"{base} is a folder of this machine: add --base_id with its Hub id.")
     dtype = best_dtype() if model_args.dtype == "auto" else getattr(torch, model_args.dtype)

@@ -1,0 +1,154 @@
+"""The turn: the whole message is screened, help is shown by code, the model replies, each sentence is screened."""
+
+import html
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import helplines
+from texts import text
+
+from engine import Engine
+from screening import asks_if_human, screen, screen_reply
+
+
+DEADLINE = 90.0  # seconds for one reply; then what was said so far stands
+LOOK_BACK = 1  # sentences read together with the next one, so that harm split over two is seen
+HELP = '<div class="help-card">'
+SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
+
+# Which fixed text answers which kind of finding; anything else at risk level gets the general one.
+TEXT_OF_KIND = {
+    "overdose": "overdose",
+    "harmed-now": "harm_now",
+    "harm-others": "harm_others",
+    "eating-disorder": "eating_disorder",
+    "psychosis": "psychosis",
+}
+
+
+def read(history: list[dict]) -> list[dict]:
+    """Return the turns of a page's history as plain messages, our own help cards left out.
+
+    A browser sends content as a list of parts, the API as a string. Only the person and the model have turns: a
+    `system` turn can only be forged and is ignored.
+    """
+    turns: list[dict] = []
+    for entry in history:
+        content = plain(entry.get("content"))
+        if entry.get("role") not in ("user", "assistant") or not content or is_card(entry):
+            continue
+        if turns and turns[-1]["role"] == entry["role"]:
+            turns[-1] = {"role": entry["role"], "content": f"{turns[-1]['content']}\n\n{content}"}
+        else:
+            turns.append({"role": entry["role"], "content": content})
+    return turns
+
+
+def plain(content) -> str:
+    if isinstance(content, str):
+        return content.strip()
+    if isinstance(content, list):
+        parts = (part.get("text", "") if isinstance(part, dict) else part for part in content)
+        return " ".join(part for part in parts if isinstance(part, str)).strip()
+    return ""
+
+
+def said(history: list[dict]) -> list[str]:
+    """Return what the person wrote, oldest first: what screening reads."""
+    return [plain(entry.get("content")) for entry in history if entry.get("role") == "user"]
+
+
+def help_card(history: list[dict], country: str) -> str:
+    """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises."""
+    try:
+        turns = said(history)
+        name = fixed_text(turns)
+        if not name:
+            return ""
+        if name == "risk" and any(is_card(entry) for entry in history):
+            name = "risk_again"
+        return card(name, country)
+    except Exception:  # an error means: show help
+        return card("risk", country)
+
+
+def fixed_text(turns: list[str]) -> str:
+    """Name the text that answers the last message by code, or return an empty string when the model may answer."""
+    screening = screen(turns)
+    now = [finding for finding in screening.findings if finding.turn == len(turns) - 1]
+    if not now or screening.level not in ("risk", "imminent"):
+        return ""
+    first = now[0]
+    if first.kind in TEXT_OF_KIND:
+        return TEXT_OF_KIND[first.kind]
+    if all(finding.subject == "other" for finding in now):
+        return "other_person"
+    return screening.level
+
+
+def card(name: str, country: str) -> str:
+    paragraphs = html.escape(text(name, helplines="{helplines}")).replace("\n\n", "</p><p>")
+    return f"{HELP}<p>{paragraphs}</p></div>".replace("{helplines}", helplines.bar_html(country))
+
+
+def is_card(entry: dict) -> bool:
+    return entry.get("role") == "assistant" and plain(entry.get("content")).startswith(HELP)
+
+
+def respond(history: list[dict], engine: Engine) -> Iterator[str]:
+    """Yield the reply as it grows, each sentence screened before it appears; whatever breaks ends in a fixed text.
+
+    Yields once per piece the engine gives, also when no new sentence is complete: only while it yields can a reply
+    be stopped.
+    """
+    shown = ""
+    try:
+        turns = read(history)
+        if asks_if_human(turns[-1]["content"]):
+            yield text("are_you_human")
+            return
+        if screen(said(history)).level in ("risk", "imminent"):
+            turns = [{"role": "system", "content": text("safe_mode")}, *turns]
+        with closing(engine.stream(turns)) as pieces:  # closed at once when the person stops, not when collected
+            for shown in sentences_that_pass(pieces):
+                yield shown
+        if not shown:
+            yield text("model_failed")
+    except Exception:  # never a traceback, never silence
+        yield f"{shown}\n\n{text('model_failed')}".strip()
+
+
+def sentences_that_pass(pieces: Iterator[str]) -> Iterator[str]:
+    """Yield the text made of whole, screened sentences; a finding ends the reply with a fixed text in its place."""
+    started = time.monotonic()
+    passed: list[str] = []
+    waiting = ""
+    for piece in pieces:
+        waiting += piece
+        *complete, waiting = split(waiting)
+        for sentence in complete:
+            if blocked(passed, sentence):
+                yield "".join([*passed, text("cut")])
+                return
+            passed.append(sentence)
+        yield "".join(passed)
+        if time.monotonic() - started > DEADLINE:
+            return
+    if waiting.strip():
+        yield "".join([*passed, text("cut") if blocked(passed, waiting) else waiting]).strip()
+
+
+def split(waiting: str) -> list[str]:
+    """Cut after every sentence end; the last part is what is still being written.
+
+    >>> split("One. Two! Thr")
+    ['One. ', 'Two! ', 'Thr']
+    """
+    ends = [match.end() for match in SENTENCE_END.finditer(waiting)]
+    return [waiting[start:end] for start, end in zip([0, *ends], [*ends, len(waiting)], strict=True)]
+
+
+def blocked(passed: list[str], sentence: str) -> bool:
+    return bool(screen_reply("".join([*passed[-LOOK_BACK:], sentence])))

@@ -1,0 +1,40 @@
+"""A Space with an engine made of words instead of a model: the page, the queue and the screening are the real ones.
+
+The message decides what the engine does: "slowly" one word every 0.2 s, "break" an exception that quotes the message.
+"""
+
+import sys
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+
+SPACE = Path(__file__).parents[1] / "space"
+sys.path.insert(0, str(SPACE))
+
+import app  # noqa: E402 - after the path above, as the Space itself would find it
+import engine  # noqa: E402
+
+
+class WordEngine:
+    description = "words, no model"
+
+    def stream(self, messages):
+        message = messages[-1]["content"]
+        try:
+            for number in range(40):
+                if "break" in message and number == 6:
+                    raise RuntimeError(f"cannot answer {message}")
+                time.sleep(0.2 if "slowly" in message else 0.01)
+                sys.stdout.write(f"word {number}\n")
+                sys.stdout.flush()
+                yield "I am listening. " if number == 0 else f"word{number} "
+        finally:
+            sys.stdout.write("closed\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    loading = Future()
+    loading.set_result(engine.Loaded(WordEngine()))
+    app.serve(loading)

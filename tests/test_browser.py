@@ -1,0 +1,148 @@
+"""The page as a person meets it, in Chromium: help first, a streaming reply, Stop, Clear, a crisis, no other host."""
+
+import shutil
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from conftest import ROOT, serving
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+# The browser must not call home either: the test counts requests.
+FLAGS = """--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync
+--no-first-run""".split()
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    with serving(ROOT / "tests/fake_space.py", tmp_path_factory.mktemp("words") / "log") as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser):
+    opened = browser.new_page(viewport={"width": 900, "height": 1000})
+    opened.set_default_timeout(30_000)
+    yield opened
+    opened.close()
+
+
+def open_chat(page, server):
+    page.goto(server.url)
+    page.wait_for_selector("#help-bar a")
+    return page.locator("#message textarea")
+
+
+def say(page, text):
+    box = page.locator("#message textarea")
+    box.fill(text)
+    box.press("Enter")
+
+
+def last_reply(page):
+    return page.locator("#chat .bot").last
+
+
+def test_help_is_on_screen_before_the_first_word(page, words):
+    open_chat(page, words)
+    assert page.locator('#help-bar a[href="tel:988"]').first.is_visible()
+    assert "not a person" in page.locator("#banner").inner_text()
+
+
+def test_reply_streams(page, words):
+    open_chat(page, words)
+    say(page, "tell me slowly")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    assert "word39" not in page.locator("#chat").inner_text()
+
+
+def test_stop_ends_the_engine(page, words):
+    open_chat(page, words)
+    closed = words.written().count("closed")
+    say(page, "tell me slowly")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    page.click("#stop")
+    page.wait_for_timeout(1500)
+    at_stop = words.written()
+    page.wait_for_timeout(1500)
+    assert words.written() == at_stop
+    assert at_stop.count("closed") == closed + 1
+    assert "word 39" not in at_stop.rsplit("closed", 2)[-2]
+
+
+def test_clear_empties_the_conversation(page, words):
+    open_chat(page, words)
+    say(page, "hello there")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    page.click("#clear")
+    page.wait_for_function("!document.querySelector('#chat').innerText.includes('hello there')")
+
+
+def test_crisis_shows_tappable_lines_at_once(page, words):
+    open_chat(page, words)
+    before = words.written()
+    say(page, "I want to kill myself")
+    page.wait_for_selector('.help-card a[href="tel:988"]', timeout=5_000)
+    assert words.written() == before
+
+
+def test_another_country_changes_the_bar(page, words):
+    open_chat(page, words)
+    page.click("#country input")
+    page.get_by_role("option", name="United Kingdom").click()
+    page.wait_for_function("document.querySelector('#help-bar').innerHTML.includes('tel:116123')")
+
+
+def test_html_in_a_message_is_shown_not_run(page, words):
+    open_chat(page, words)
+    say(page, "<img src=x onerror=\"document.title='broken'\"> <script>document.title='broken'</script> hello")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    assert page.title() == "TheraGen"
+
+
+def test_page_asks_no_foreign_host_and_stores_nothing(browser, words):
+    page = browser.new_page()
+    hosts = set()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or request.url[:5]))
+    open_chat(page, words)
+    say(page, "hello there")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    assert hosts <= {"127.0.0.1", "data:", "blob:"}
+    assert "hello there" not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+    assert page.context.cookies() == []
+    page.close()
+
+
+def test_a_real_conversation_and_its_picture(page, loop, tmp_path):
+    """Talk with the adapter of `make run` where there is one, else with the two-step one, and take the picture."""
+    trained = ROOT / "build/embedded/adapter"
+    adapter = trained if (trained / "run.json").is_file() else loop / "adapter"
+    with serving(ROOT / "space/app.py", tmp_path / "log", THERAGEN_ADAPTER=str(adapter)) as server:
+        open_chat(page, server)
+        page.wait_for_function("document.querySelector('#status').innerText.includes('with adapter')", timeout=60_000)
+        say(page, "I can't switch off after work. I keep going over what my manager said.")
+        page.wait_for_function("document.querySelector('#chat .bot')?.innerText.split(' ').length > 8", timeout=60_000)
+        wait_until_quiet(page)
+        assert httpx.get(server.url).status_code == 200
+        (ROOT / "build").mkdir(exist_ok=True)
+        page.screenshot(path=ROOT / "build/chat.png")
+
+
+def wait_until_quiet(page) -> None:
+    seen = None
+    while seen != (seen := page.locator("#chat").inner_text()):
+        page.wait_for_timeout(2000)

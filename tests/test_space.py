@@ -1,0 +1,183 @@
+"""The Space as a server: what it keeps, what it writes down, what it answers to, and how it fails."""
+
+import os
+import shutil
+import socket
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import httpx
+import pytest
+from packaging.requirements import Requirement
+
+from conftest import ROOT, command, serving
+
+
+MARKER = "xylophone-4711-marker"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    """A hardened Space whose engine is made of words, started as a process of its own."""
+    folder = tmp_path_factory.mktemp("space")
+    temporary = folder / "gradio"
+    with serving(ROOT / "tests/fake_space.py", folder / "log", GRADIO_TEMP_DIR=str(temporary)) as server:
+        yield server
+
+
+def test_reply_arrives(space):
+    chat = space.say("my week was long")
+    assert [turn["role"] for turn in chat] == ["user", "assistant"]
+    assert "I am listening." in str(chat[-1]["content"])
+
+
+def test_crisis_shows_help_before_any_word_of_the_model(space):
+    before = space.written()
+    chat = space.say("I want to kill myself")
+    assert 'href="tel:988"' in str(chat[-1]["content"])
+    assert space.written() == before  # the engine, which reports every word, was never asked
+
+
+@pytest.mark.parametrize("message", [f"my name is {MARKER}", f"break {MARKER}", f"I want to kill myself {MARKER}"])
+def test_nothing_typed_is_on_disk_or_in_the_output(space, message, tmp_path):
+    space.say(message)
+    assert MARKER not in space.written()
+    for folder in (space.output.parent, Path.home() / ".cache" / "huggingface", ROOT / "space", ROOT / ".gradio"):
+        assert not any(MARKER in text_of(file) for file in folder.rglob("*") if file.is_file())
+
+
+def text_of(file: Path) -> str:
+    return "" if file.stat().st_size > 5_000_000 else file.read_bytes().decode("utf-8", "replace")
+
+
+def test_invalid_request_is_not_quoted_in_the_output(space):
+    body = {"data": {"forged": MARKER}, "fn_index": MARKER, "session_hash": ["x"]}
+    assert httpx.post(f"{space.url}/gradio_api/queue/join", json=body).status_code >= 400
+    forged = {"data": [MARKER, [{"role": MARKER, "content": MARKER}], "US"], "fn_index": 0, "session_hash": "forged"}
+    httpx.post(f"{space.url}/gradio_api/queue/join", json=forged)
+    with httpx.stream("GET", f"{space.url}/gradio_api/queue/data", params={"session_hash": "forged"}) as events:
+        for line in events.iter_lines():
+            if "process_completed" in line:
+                break
+    assert MARKER not in space.written()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/deep_link?session_hash=x",
+        "/?deep_link=x",
+        "/monitoring/summary",
+        "/gradio_api/runs",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/proxy=http://127.0.0.1",
+        "/gradio_api/openapi.json",
+        "/docs",
+        "/gradio_api/call/answer/x",
+    ],
+)
+def test_other_routes_do_not_exist(space, path):
+    assert httpx.get(space.url + path).status_code == 404
+
+
+def test_no_uploads_and_no_huge_bodies(space):
+    assert httpx.post(f"{space.url}/gradio_api/upload", files={"files": ("x.txt", b"a")}).status_code == 404
+    big = {"data": ["x" * 300_000, [], "US"], "fn_index": 0, "session_hash": "big"}
+    assert httpx.post(f"{space.url}/gradio_api/queue/join", json=big).status_code == 413
+
+
+def test_gradio_offers_nothing_that_keeps_or_shares(space):
+    config = httpx.get(f"{space.url}/config").json()
+    chat = next(part["props"] for part in config["components"] if part["type"] == "chatbot")
+    assert config["run_history"] is False
+    assert config["analytics_enabled"] is False
+    assert config["footer_links"] == []
+    assert chat["buttons"] == []
+
+
+def test_help_is_in_the_first_html(space):
+    assert "tel:988" in httpx.get(space.url).text
+
+
+def test_port_in_use_is_one_sentence_and_exit_code_2(space):
+    port = space.url.rsplit(":", 1)[1]
+    done = command("tests/fake_space.py", check=False, GRADIO_SERVER_PORT=port)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"Port {port} is in use")
+    assert "Traceback" not in done.stderr
+
+
+def test_space_alone_with_only_its_requirements_starts_and_answers(tmp_path, loop):
+    copy = tmp_path / "alone"
+    shutil.copytree(ROOT / "space", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(loop / "adapter", tmp_path / "adapter")
+    python = environment_of(copy / "requirements.txt", tmp_path / "venv")
+    with serving(copy / "app.py", tmp_path / "log", python, THERAGEN_ADAPTER=str(tmp_path / "adapter")) as server:
+        chat = server.say("I cannot sleep before the exam.")
+    words = str(chat[-1]["content"]).split()
+    assert chat[-1]["role"] == "assistant"
+    assert len(words) > 3, server.written()
+    assert "cannot write" not in str(chat[-1]["content"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing"),
+    [
+        ({"THERAGEN_ADAPTER": "no/such-adapter"}, "such-adapter"),
+        ({"THERAGEN_BASE": "no/such-base"}, "could not be loaded"),
+    ],
+)
+def test_without_model_or_network_it_starts_shows_help_and_says_what_is_missing(tmp_path, variables, missing):
+    with serving(ROOT / "space/app.py", tmp_path / "log", **variables) as server:
+        assert "tel:988" in httpx.get(server.url).text
+        reply = str(server.say("hello")[-1]["content"])
+        crisis = str(server.say("I want to kill myself")[-1]["content"])
+    assert missing in reply
+    assert "tel:988" in crisis
+
+
+def environment_of(requirements: Path, folder: Path) -> str:
+    """Make a virtual environment that holds what the requirements name, and what those need, and nothing else.
+
+    Files are linked from this environment, so it takes a second; versions are checked against the pins.
+    """
+    site = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    command("-m", "venv", "--without-pip", folder)
+    wanted = [Requirement(line) for line in requirements.read_text().splitlines() if line and not line.startswith("#")]
+    seen = set()
+    while wanted:
+        requirement = wanted.pop()
+        found = distribution(requirement.name)
+        assert requirement.specifier.contains(found.version, prereleases=True), f"{requirement} but {found.version}"
+        if found.metadata["Name"] not in seen:
+            seen.add(found.metadata["Name"])
+            link(found, site)
+            wanted += [need for need in map(Requirement, found.requires or []) if applies(need)]
+    return str(folder / "bin/python")
+
+
+def applies(requirement: Requirement) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def link(found, site: Path) -> None:
+    for top in {Path(str(file)).parts[0] for file in found.files if ".." not in str(file)}:
+        target = site / top
+        if not target.exists() and top != "__pycache__":
+            target.symlink_to(found.locate_file(top))
+
+
+def test_the_alone_environment_has_no_other_package(tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("packaging\n")
+    python = environment_of(requirements, tmp_path / "venv")
+    done = os.spawnl(
+        os.P_WAIT, python, python, "-c", "import packaging, sys\ntry: import gradio\nexcept ImportError: sys.exit(7)"
+    )
+    assert done == 7
+
+
+def test_sockets_are_loopback_only():
+    with pytest.raises(OSError, match="tried to reach"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
