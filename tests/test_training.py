@@ -130,7 +130,7 @@ def wait_for_first_step(process, seconds: float = 120) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train/sft.py", "--config", "train/recipes/none.yaml"], "train/recipes/none.yaml"),
+        (["train/sft.py", "--config", "train/recipes/none.yaml"], "There is no file train/recipes/none.yaml"),
         ([*RECIPE, "--dataset_name", "build/no-such-corpus"], "There is no corpus in build/no-such-corpus"),
         (["train/score.py", "--adapter", "build/none", "--corpus", "build/none"], "There is no corpus in build/none"),
     ],
@@ -144,7 +144,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence):
 
 def test_unknown_recipe_key_fails(tmp_path):
     recipe = tmp_path / "typo.yaml"
-    recipe.write_text("learning_rat: 1e-3\n")
+    recipe.write_text((ROOT / "train/recipes/cpu.yaml").read_text() + "learning_rat: 1e-3\n")
     done = command("train/sft.py", "--config", recipe, check=False)
     assert done.returncode == 2
     assert "learning_rat" in done.stderr.strip().splitlines()[-1]

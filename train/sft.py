@@ -124,9 +124,12 @@ def require(condition: object, sentence: str) -> None:
 if __name__ == "__main__":
     try:
         main(*TrlParser((Arguments, SFTConfig, ModelConfig)).parse_args_and_config())
-    except (ValueError, FileNotFoundError, BaseUnavailable) as problem:
+    except FileNotFoundError as problem:
+        print(f"There is no file {problem.filename}: the recipes are in train/recipes.", file=sys.stderr)
+        sys.exit(2)
+    except (ValueError, BaseUnavailable) as problem:
         print(str(problem).split("\n")[0], file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
-        print(stop, file=sys.stderr)
+        print(stop if stop.args else "Stopped before the first step; nothing was written.", file=sys.stderr)
         sys.exit(130)

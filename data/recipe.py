@@ -1,0 +1,85 @@
+"""A recipe: which sources make up a corpus, where they come from and what may be done with them."""
+
+import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from rows import BadInput
+
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+class Source(NamedTuple):
+    """One source of a recipe; the fields are the keys that a recipe may use, with what holds when one is left out."""
+
+    name: str
+    reader: str
+    kind: str
+    license: str
+    redistributable: bool
+    about: str = ""  # for the card: what it is and where it comes from
+    url: str = ""
+    folder: str = ""  # beside the recipe's project, for sources that we ship
+    hub: str = ""
+    revision: str = "main"
+    hub_files: tuple = ()
+    local: str = ""
+    files: tuple = ()
+    publisher: str = ""
+    overrides: tuple = ()
+
+    def terms(self, where: str) -> tuple[str, bool]:
+        """Return licence and whether a row may be published, from the last override whose pattern fits its file."""
+        terms = self.license, self.redistributable
+        for override in self.overrides:
+            if fnmatch.fnmatch(where, override["files"]):
+                terms = override["license"], override["redistributable"]
+        return terms
+
+
+class Recipe(NamedTuple):
+    name: str
+    path: Path
+    base: str
+    seed: int
+    sources: list[Source]
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read `data/recipes/NAME.yaml` or a YAML file; an unknown key fails, since a typo would be ignored in silence."""
+    path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else RECIPES / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml")))
+        raise BadInput(f"There is no recipe {name_or_path}: choose one of {known}, or give the path of a .yaml file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    check_keys(values, {"base", "seed", "sources"}, {"base", "seed", "sources"}, str(path))
+    return Recipe(
+        path.stem, path, values["base"], values["seed"],
+        [source_of(name, entry, path) for name, entry in values["sources"].items()],
+    )  # fmt: skip
+
+
+def source_of(name: str, entry: object, path: Path) -> Source:
+    needed = {key for key in Source._fields if key not in Source._field_defaults} - {"name"}
+    check_keys(entry, set(Source._fields) - {"name"}, needed, f"source {name} of {path}")
+    for override in entry.get("overrides", ()):
+        fields = {"files", "license", "redistributable"}
+        check_keys(override, fields, fields, f"an override in source {name} of {path}")
+    lists = {key: tuple(entry[key]) for key in ("hub_files", "files", "overrides") if key in entry}
+    return Source(**{"name": name, **entry, **lists})
+
+
+def check_keys(values: object, allowed: set, needed: set, where: str) -> None:
+    if not isinstance(values, dict):
+        raise BadInput(f"The recipe is not a mapping of keys to values: {where}.")
+    unknown, missing = sorted(set(values) - allowed), sorted(needed - set(values))
+    if unknown:
+        raise BadInput(f"Unknown key {unknown[0]} in {where}: known keys are {', '.join(sorted(allowed))}.")
+    if missing:
+        raise BadInput(f"Key {missing[0]} is missing in {where}.")

@@ -1,0 +1,38 @@
+"""What readers yield, what cleaning steps take and give back, and the one error a build ends with."""
+
+from typing import NamedTuple
+
+
+class BadInput(Exception):
+    """A build cannot go on; the message is one sentence for the person who started it."""
+
+
+class Row(NamedTuple):
+    """One conversation on its way into the corpus; `where` names the file and line or row it came from."""
+
+    source: str
+    where: str
+    messages: list[dict]
+    topic: str | None = None
+    group: str = ""
+
+
+class Reject(NamedTuple):
+    """One thing that was read and left out; `reason` is plain words, counted in the report."""
+
+    source: str
+    where: str
+    reason: str
+    text: str
+
+
+def words_of(row: Row) -> int:
+    return sum(len(message["content"].split()) for message in row.messages)
+
+
+def text_of(row: Row) -> str:
+    return "\n".join(message["content"] for message in row.messages)
+
+
+def question_and_answer(question: str, answer: str) -> list[dict]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
