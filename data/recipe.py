@@ -31,13 +31,13 @@ class Source(NamedTuple):
     publisher: str = ""
     overrides: tuple = ()
 
-    def terms(self, where: str) -> tuple[str, bool]:
-        """Return licence and whether a row may be published, from the last override whose pattern fits its file."""
-        terms = self.license, self.redistributable
+    def for_file(self, name: str) -> "Source":
+        """Return the source with the terms that hold for one file: a later override wins."""
+        changes = {}
         for override in self.overrides:
-            if fnmatch.fnmatch(where, override["files"]):
-                terms = override["license"], override["redistributable"]
-        return terms
+            if fnmatch.fnmatch(name, override["files"]):
+                changes |= {key: value for key, value in override.items() if key != "files"}
+        return self._replace(**changes)
 
 
 class Recipe(NamedTuple):
@@ -59,18 +59,16 @@ def load_recipe(name_or_path: str) -> Recipe:
     except yaml.YAMLError as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     check_keys(values, {"base", "seed", "sources"}, {"base", "seed", "sources"}, str(path))
-    return Recipe(
-        path.stem, path, values["base"], values["seed"],
-        [source_of(name, entry, path) for name, entry in values["sources"].items()],
-    )  # fmt: skip
+    sources = [source_of(name, entry, path) for name, entry in values["sources"].items()]
+    return Recipe(path.stem, path, values["base"], values["seed"], sources)
 
 
 def source_of(name: str, entry: object, path: Path) -> Source:
     needed = {key for key in Source._fields if key not in Source._field_defaults} - {"name"}
     check_keys(entry, set(Source._fields) - {"name"}, needed, f"source {name} of {path}")
     for override in entry.get("overrides", ()):
-        fields = {"files", "license", "redistributable"}
-        check_keys(override, fields, fields, f"an override in source {name} of {path}")
+        allowed = {"files", "license", "redistributable", "publisher"}
+        check_keys(override, allowed, {"files"}, f"an override in source {name} of {path}")
     lists = {key: tuple(entry[key]) for key in ("hub_files", "files", "overrides") if key in entry}
     return Source(**{"name": name, **entry, **lists})
 

@@ -16,6 +16,10 @@ class Row(NamedTuple):
     topic: str | None = None
     group: str = ""
 
+    @property
+    def file(self) -> str:
+        return self.where.rsplit(":", 1)[0].rsplit("/", 1)[-1]
+
 
 class Reject(NamedTuple):
     """One thing that was read and left out; `reason` is plain words, counted in the report."""

@@ -1,149 +1,134 @@
-"""Read each kind of source into raw records; what cannot be used is a reject with its place and reason."""
+"""Where a source's files are, and the readers of conversations: our dialogues, counsel-chat, ESConv."""
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from documents import markdown_sections, pdf_sections
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-
-class Record(NamedTuple):
-    """One raw conversation. `group` is what a split must not cut; `where` is a file and line or row."""
-
-    messages: list[dict[str, str]]
-    group: str
-    where: str
-    topic: str | None = None
+from pages import read_pages
+from pdf_text import read_pdf
+from recipe import Source
+from rows import BadInput, Reject, Row, question_and_answer
 
 
-class Reject(NamedTuple):
-    where: str
-    reason: str
-    text: str = ""
+PROJECT = Path(__file__).parents[1]
 
 
-class SourceError(Exception):
-    """A source that cannot be read at all; the message is one sentence."""
+def locate(source: Source, local: Path | None) -> tuple[Path, list[Path]]:
+    """Return a source's folder and its files: our own folder, DIR/<local> with --local DIR, else from the Hub."""
+    if source.folder:
+        folder, patterns = PROJECT / source.folder, source.files
+    elif local and source.local:
+        folder, patterns = local / source.local, source.files
+    elif source.hub:
+        folder, patterns = _download(source), source.hub_files
+    else:
+        raise BadInput(f"Source {source.name} is on no hub: give --local DIR with its files in DIR/{source.local}.")
+    if not folder.is_dir():
+        raise BadInput(f"Source {source.name} is missing: there is no folder {folder}.")
+    files = list(dict.fromkeys(file for pattern in patterns for file in sorted(folder.glob(pattern))))
+    if not any(file.stat().st_size for file in files):
+        raise BadInput(f"Source {source.name} is empty: no file with text in {folder} fits {', '.join(patterns)}.")
+    return folder, files
 
 
-def conversations(files: list[Path]) -> Iterator[Record | Reject]:
-    """Our own dialogues: JSON lines of id, topic and messages."""
-    for place, row in json_lines(files):
-        if isinstance(row, Reject):
-            yield row
-        else:
-            yield Record(row["messages"], row["id"], place, row["topic"])
+def _download(source: Source) -> Path:
+    try:
+        folder = snapshot_download(
+            source.hub, repo_type="dataset", revision=source.revision, allow_patterns=list(source.hub_files)
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BadInput(
+            f"Source {source.name} could not be had from the Hub ({source.hub}): check the network, or give --local DIR "
+            f"with its files in DIR/{source.local}."
+        ) from error
+    return Path(folder)
 
 
-def esconv(files: list[Path]) -> Iterator[Record | Reject]:
-    """ESConv: `dialog` turns by `usr` and `sys`; one speaker's consecutive turns become one, edges are trimmed."""
-    for place, row in json_lines(files):
-        if isinstance(row, Reject):
-            yield row
+def read(source: Source, folder: Path, files: list[Path]) -> Iterator[Row | Reject]:
+    """Yield what a source holds as rows, and what cannot be read as rejects that name file and line."""
+    if source.reader not in READERS:
+        raise BadInput(f"Source {source.name} wants reader {source.reader}: there are {', '.join(READERS)}.")
+    return READERS[source.reader](source, files, folder)
+
+
+def read_dialogues(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
+    """One conversation a line: {"id", "topic", "messages": [{"role", "content"}, …]}."""
+    for where, line, value in json_lines(files, folder):
+        try:
+            messages = [{"role": turn["role"], "content": turn["content"]} for turn in value["messages"]]
+            yield Row(source.name, where, messages, value.get("topic"), f"{source.name}:{value['id']}")
+        except (TypeError, KeyError):
+            yield Reject(source.name, where, "a line that is no JSON object with id and messages", line)
+
+
+def read_esconv(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
+    """One conversation a line; the seeker is the user. Turns by one speaker in a row are one message."""
+    for where, line, value in json_lines(files, folder):
+        try:
+            turns = [(turn["speaker"], turn["text"]) for turn in value["dialog"]]
+        except (TypeError, KeyError):
+            yield Reject(source.name, where, "a line that is no JSON object with a dialog", line)
             continue
-        messages: list[dict[str, str]] = []
-        for turn in row["dialog"]:
-            role = "user" if turn["speaker"] == "usr" else "assistant"
-            if messages and messages[-1]["role"] == role:
-                messages[-1]["content"] += " " + turn["text"].strip()
-            else:
-                messages.append({"role": role, "content": turn["text"].strip()})
-        start = 1 if messages and messages[0]["role"] == "assistant" else 0
-        end = len(messages) - (1 if messages and messages[-1]["role"] == "user" else 0)
-        yield Record(messages[start:end], place, place, row["problem_type"])
+        messages = _from_user_to_assistant(turns)
+        yield Row(source.name, where, messages, value.get("problem_type"), f"{source.name}:{where}")
 
 
-def json_lines(files: list[Path]) -> Iterator[tuple[str, dict | Reject]]:
-    for file in files:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                place = f"{file.name}:{number}"
-                try:
-                    yield place, json.loads(line)
-                except json.JSONDecodeError:
-                    yield place, Reject(place, "broken JSON line", line.strip()[:200])
+def _from_user_to_assistant(turns: list[tuple[str, str]]) -> list[dict]:
+    roles = {"usr": "user", "sys": "assistant"}
+    messages: list[dict] = []
+    for speaker, text in turns:
+        text = text.strip()
+        if messages and messages[-1]["role"] == roles[speaker]:
+            messages[-1]["content"] += f" {text}"
+        elif messages or speaker == "usr":  # a greeting by the supporter answers nobody
+            messages.append({"role": roles[speaker], "content": text})
+    return messages[:-1] if messages and messages[-1]["role"] == "user" else messages
 
 
-COUNSEL_CHAT = ("questionID", "questionTitle", "questionText", "topic", "answerText")
-
-
-def counsel_chat(files: list[Path]) -> Iterator[Record | Reject]:
-    """counsel-chat: a question and one of its answers a row; columns that name the counsellor are never read."""
-    csv.field_size_limit(10_000_000)  # one answer holds pasted images
+def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
+    """One answer a CSV row; therapists' names and pages are never taken over. All answers to a question are one group."""
+    csv.field_size_limit(2**24)
     for file in files:
         with file.open(encoding="utf-8", newline="") as opened:
-            rows = csv.DictReader(opened)
-            if missing := [name for name in COUNSEL_CHAT if name not in (rows.fieldnames or [])]:
-                raise SourceError(
-                    f"{file} has no column {missing[0]!r}; counsel-chat needs {', '.join(COUNSEL_CHAT)}."
-                )
-            for row in rows:
-                yield answer(row, f"{file.name}:{rows.line_num}")
+            table = csv.DictReader(opened)
+            missing = {"questionID", "questionTitle", "questionText", "answerText"} - set(table.fieldnames or ())
+            if missing:
+                raise BadInput(f"{file} lacks the column {sorted(missing)[0]}: it is no counsel-chat CSV.")
+            for number, record in enumerate(table, 1):
+                question = _title_and_text(record["questionTitle"] or "", record["questionText"] or "")
+                # The Hub's CSV says topic, the official export topics, with commas and no space.
+                topic = ", ".join((record.get("topics") or record.get("topic") or "").split(","))
+                messages = question_and_answer(question, record["answerText"] or "")
+                where = f"{file.relative_to(folder)}:row {number}"
+                yield Row(source.name, where, messages, topic, f"{source.name}:{record['questionID']}")
 
 
-def answer(row: dict[str, str], place: str) -> Record | Reject:
-    if not (row["answerText"] or "").strip():
-        return Reject(place, "no answer", row["questionTitle"])
-    title, question = row["questionTitle"].strip(), (row["questionText"] or "").strip()
-    # Many questions repeat their title word for word, often as their first sentence.
-    asked = question if question.startswith(title) else f"{title}\n\n{question}".strip()
-    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": row["answerText"].strip()}]
-    return Record(messages, f"question {row['questionID']}", place, row["topic"] or None)
+def _title_and_text(title: str, text: str) -> str:
+    title, text = title.strip(), text.strip()
+    return text if text.lower().startswith(title.lower()) else f"{title}\n\n{text}".strip()
 
 
-def markdown_pages(files: list[Path]) -> Iterator[Record | Reject]:
-    """Public guidance as Markdown pages: each heading becomes a question, the text under it the answer."""
+def json_lines(files: list[Path], folder: Path) -> Iterator[tuple[str, str, object]]:
+    """Yield place, line and value; the value of a line that is not JSON is None. Blank lines are no lines."""
     for file in files:
-        yield from questions(markdown_sections(file.read_text(encoding="utf-8")), file)
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                value = None
+            yield f"{file.relative_to(folder)}:{number}", line, value
 
-
-def guideline_pdfs(files: list[Path]) -> Iterator[Record | Reject]:
-    """Guidelines as PDF: headings told by their size, then like the pages; SourceError for a PDF without text."""
-    for file in files:
-        sections = pdf_sections(file)
-        if not sections:
-            raise SourceError(f"{file} holds no text: it may be a scan; run text recognition on it or leave it out.")
-        yield from questions(sections, file)
-
-
-def questions(sections: list[tuple[str, str, str]], file: Path) -> Iterator[Record | Reject]:
-    """Turn (title, heading, text) into question and answer; what is no advice to anybody is a reject."""
-    for number, (title, heading, text) in enumerate(sections, 1):
-        place = f"{file.name}#{number}"
-        if reason := no_advice(heading, text):
-            yield Reject(place, reason, f"{heading}\n{text}"[:300])
-        else:
-            asked = heading if heading.endswith("?") or heading == title else f"{title}: {heading}"
-            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]
-            yield Record(messages, f"page {title.lower()}", place, title)
-
-
-def no_advice(heading: str, text: str) -> str:
-    if NOT_CONTENT.search(heading):
-        return "front or back matter"
-    words = f"{heading} {text}".split()
-    if sum(len(word) == 1 and word not in "aAI-•&" for word in words) > 0.04 * len(words) or PICTURE.search(text):
-        return "words of a picture"
-    if not any(re.search(r"^(?!- ).*\w+(?:\W+\w+){7,}.*[.!]", line) for line in text.splitlines()):
-        return "navigation or a list without a sentence"
-    return ""
-
-
-NOT_CONTENT = re.compile(
-    r"^(?:about (?:nimh|samhsa|the )|acknowledge?ments?|contents|table of contents|references|reprints|sources?|disclaimer)\b"
-    r"|more information|learn more|health information|last reviewed|\b(?:updates|news|publications|statistics|grants?)\b"
-    r"|federal resources|research|clinical trials?|join a study|health hotlines|multimedia|social media|share\b|funding",
-    re.I,
-)
-PICTURE = re.compile(r"\b\d{1,3}[A-H]\b")  # numbers of the panels in an illustrated guide
 
 READERS = {
-    "conversations": conversations,
-    "counsel_chat": counsel_chat,
-    "esconv": esconv,
-    "guideline_pdfs": guideline_pdfs,
-    "markdown_pages": markdown_pages,
+    "dialogues": read_dialogues,
+    "counsel-chat": read_counsel_chat,
+    "esconv": read_esconv,
+    "pages": read_pages,
+    "pdf": read_pdf,
 }

@@ -21,11 +21,9 @@ def split_groups(groups: Iterable[str], seed: int) -> dict[str, str]:
     if len(places) < len(SPLITS):
         raise BadInput(f"{len(places)} groups of rows cannot be split into {', '.join(SPLITS)}: give more data.")
     splits = {group: _split_at(place) for place, group in places}
-    for number, split in enumerate(SHARES):
+    for number, split in ((-1, "train"), (0, "test"), (1, "validation")):
         if split not in splits.values():
             splits[places[number][1]] = split
-    if "train" not in splits.values():
-        splits[places[-1][1]] = "train"
     return splits
 
 

@@ -91,6 +91,7 @@ def receive(message: str, history: list[dict], country: str) -> tuple[str, list[
 
 def reply_to(history: list[dict], loading: "Future[engine.Loaded]") -> Iterator[list[dict]]:
     """Stream the model's reply, when the last turn is the person's; a help card is an answer of its own."""
+    yield history  # a stream that ends without a word would empty the page
     if not history or history[-1]["role"] != "user":
         return
     for said in words(history, loading):

@@ -18,14 +18,8 @@ LOOK_BACK = 1  # sentences read together with the next one, so that harm split o
 HELP = '<div class="help-card">'
 SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
 
-# Which fixed text answers which kind of finding; anything else at risk level gets the general one.
-TEXT_OF_KIND = {
-    "overdose": "overdose",
-    "harmed-now": "harm_now",
-    "harm-others": "harm_others",
-    "eating-disorder": "eating_disorder",
-    "psychosis": "psychosis",
-}
+# Kinds of finding with a text of their own; any other gets the text of its level.
+OWN_TEXT = {"child", "eating-disorder", "harm-now", "harm-others", "overdose", "psychosis", "self-harm"}
 
 
 def read(history: list[dict]) -> list[dict]:
@@ -77,20 +71,19 @@ def help_card(history: list[dict], country: str) -> str:
 def fixed_text(turns: list[str]) -> str:
     """Name the text that answers the last message by code, or return an empty string when the model may answer."""
     screening = screen(turns)
-    now = [finding for finding in screening.findings if finding.turn == len(turns) - 1]
-    if not now or screening.level not in ("risk", "imminent"):
+    if screening.now not in ("risk", "imminent"):
         return ""
-    first = now[0]
-    if first.kind in TEXT_OF_KIND:
-        return TEXT_OF_KIND[first.kind]
-    if all(finding.subject == "other" for finding in now):
+    now = [finding for finding in screening.findings if finding.turn == len(turns) - 1]
+    kinds = [finding.kind for finding in now if finding.kind in OWN_TEXT]
+    if now and all(finding.subject == "other" for finding in now):
         return "other_person"
-    return screening.level
+    return kinds[0].replace("-", "_") if kinds else screening.now
 
 
 def card(name: str, country: str) -> str:
-    paragraphs = html.escape(text(name, helplines="{helplines}")).replace("\n\n", "</p><p>")
-    return f"{HELP}<p>{paragraphs}</p></div>".replace("{helplines}", helplines.bar_html(country))
+    parts = text(name, helplines="{helplines}").split("\n\n")
+    lines = (helplines.bar_html(country) if part == "{helplines}" else f"<p>{html.escape(part)}</p>" for part in parts)
+    return f"{HELP}{''.join(lines)}</div>"
 
 
 def is_card(entry: dict) -> bool:

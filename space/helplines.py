@@ -1,0 +1,124 @@
+"""Crisis lines by country, and the line of help that is always on screen.
+
+Numbers live in helplines.json beside this file and nowhere else. If that file is missing or broken, everything here
+still answers, with emergency advice and findahelpline.com: a person must never meet an empty bar.
+"""
+
+import json
+import re
+from functools import cache
+from html import escape
+from pathlib import Path
+
+
+DATA = Path(__file__).with_name("helplines.json")
+FIND = '<a href="https://findahelpline.com" target="_blank" rel="noopener noreferrer">findahelpline.com</a>'
+ELSEWHERE = "988"  # the one number known without the file: the United States' 988 Lifeline
+SHOWN = 3  # lines in the bar; the rest is one click away
+
+
+@cache
+def _countries() -> dict[str, dict]:
+    """The file's countries, or none: any fault in the file must end in the fallback bar, so every exception is caught."""
+    try:
+        countries = json.loads(DATA.read_text(encoding="utf-8"))["countries"]
+        for country in countries.values():
+            _check(country)
+        return countries
+    except Exception:
+        return {}
+
+
+def _check(country: dict) -> None:
+    """Touch all that the bar will touch, so that a fault shows up here and not in front of a person."""
+    texts = [country["name"], *country["emergency"]]
+    for line in country["lines"]:
+        texts += [line["service"], line["text"] or "", *line["phones"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+
+
+def _country(code: str) -> dict:
+    return _countries().get(str(code or "").upper(), {})
+
+
+def countries() -> dict[str, str]:
+    """Country codes and names, by name; some have an emergency number and no line."""
+    return dict(sorted(((code, entry["name"]) for code, entry in _countries().items()), key=lambda pair: pair[1]))
+
+
+def lines(country: str) -> list[dict]:
+    """The country's lines as in helplines.json, best known first; an unknown country has none."""
+    return _country(country).get("lines", [])
+
+
+def emergency(country: str) -> list[str]:
+    """The country's emergency numbers; an unknown country has none, so advise "your local emergency number"."""
+    return _country(country).get("emergency", [])
+
+
+def phone_href(number: str) -> str | None:
+    """`tel:` for a number that can simply be dialled, else None ("119 ext. 8" must not become a call to 119).
+
+    Short codes have no country code: `tel:988`, `tel:*4141`.
+    """
+    return "tel:" + re.sub(r"[^\d+*]", "", number) if re.fullmatch(r"[+*]?\d[\d\s()-]*", number) else None
+
+
+def text_href(text: str) -> str | None:
+    """`sms:` for "Text 988", "SMS 31393" or "Text HOME to 741741"; None for other services (WhatsApp)."""
+    match = re.fullmatch(r"(?:Text|SMS) (?:([A-Z]+) to )?(\d[\d ]*)", text)
+    if not match:
+        return None
+    return f"sms:{match[2].replace(' ', '')}" + (f"?body={match[1]}" if match[1] else "")
+
+
+def _link(label: str, href: str | None) -> str:
+    return f'<a href="{escape(href)}">{escape(label)}</a>' if href else escape(label)
+
+
+def _line_html(line: dict) -> str:
+    ways = [_link(number, phone_href(number)) for number in line["phones"]]
+    if line["text"]:
+        ways.append(_link(line["text"], text_href(line["text"])))
+    return f"{escape(line['service'])} {' · '.join(ways)}"
+
+
+def bar_html(country: str) -> str:
+    """One slim line of help as HTML; for an unknown country, emergency advice that holds anywhere."""
+    numbers = emergency(country)
+    danger = " or ".join(_link(number, phone_href(number)) for number in numbers) or "call your local emergency number"
+    parts = [_line_html(line) for line in lines(country)[:SHOWN]]
+    if not numbers:
+        parts.append(f"United States: {_link(ELSEWHERE, phone_href(ELSEWHERE))}")
+    return f'<div class="helplines">In danger now: {danger} | {" | ".join([*parts, f"Anywhere: {FIND}"])}</div>'
+
+
+def plain_text(country: str) -> str:
+    """The same help without links, for the {helplines} slot of a reply."""
+    numbers = emergency(country)
+    parts = [f"Emergency: {' or '.join(numbers) or 'your local emergency number'}"]
+    for line in lines(country)[:SHOWN]:
+        ways = " or ".join([*line["phones"], *filter(None, [line["text"]])])
+        parts.append(f"{line['service']}: {ways}")
+    if not numbers:
+        parts.append(f"United States: {ELSEWHERE}")
+    return "\n".join(f"- {part}" for part in [*parts, "Lines in other countries: https://findahelpline.com"])
+
+
+def known_numbers() -> set[str]:
+    """The digits of every number a person may be shown."""
+    known = {ELSEWHERE}
+    for entry in _countries().values():
+        texts = [*entry["emergency"]]
+        for line in entry["lines"]:
+            texts += [*line["phones"], line["text"] or ""]
+        known |= {re.sub(r"\D", "", text) for text in texts}
+    return known - {""}
+
+
+def known_sites() -> set[str]:
+    """The domains of every address in the data."""
+    addresses = [line[key] for entry in _countries().values() for line in entry["lines"] for key in ("url", "chat_url")]
+    hosts = {re.sub(r"^https?://(www\.)?|/.*$", "", address) for address in addresses if address}
+    return hosts | {"findahelpline.com"}

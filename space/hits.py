@@ -1,0 +1,158 @@
+"""Find what a message says about danger, clause by clause: who it is about, whether it is denied, joked or long past."""
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import NamedTuple
+
+from folding import Passage, passage, read
+from rulebook import Rule, compile_rule, load, matches, phrasebook, words_of
+
+
+LEVELS = ("none", "distress", "risk", "imminent")
+RISK = LEVELS.index("risk")
+NEARBY = 400  # a time or a means this many characters away from a plan belongs to it
+FIRST_PERSON = re.compile(r"(?:^| )(?:i|me|my|myself|we) ")
+
+
+class Hit(NamedTuple):
+    """A finding on its way: with its level, and whether it was said to be *not* so."""
+
+    rule: str
+    start: int
+    end: int
+    subject: str
+    kind: str
+    level: int
+    soft: bool
+    denied: bool
+
+
+def read_hits(text: str) -> list[Hit]:
+    """Every hit of one text, read as typed and with disguises undone, so that undoing one can only add."""
+    book = load()
+    passages = read(text, book.lexicon, book.data["emoji"])
+    return weigh_soft(list(dict.fromkeys(hit for words in passages for hit in passage_hits(words))))
+
+
+def passage_hits(words: Passage) -> list[Hit]:
+    book, (spaced, unspaced, unless) = load(), phrasebook()
+    known = words_of(words)
+    idioms = [span for rule in book.idioms for span in matches(rule, words, known)]
+    hits = [
+        make_hit(rule, words, start, end, no_negates=rules is spaced)
+        for rules in (book.rules, spaced)
+        for rule in rules
+        for start, end in matches(rule, words, known)
+        if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
+    ]
+    hits = [in_context(hit, words.text, known) for hit in hits]
+    if not words.text.isascii():
+        hits += unspaced_hits(words, unspaced, unless)
+    return without_repeats(hits)
+
+
+def unspaced_hits(words: Passage, rules: Iterable[Rule], unless: re.Pattern[str]) -> list[Hit]:
+    glued = passage(words.tokens, space="")
+    spared = [match.span() for match in unless.finditer(glued.text)]
+    return [
+        Hit(rule.name, *glued.span(*match.span()), rule.subject, rule.kind, LEVELS.index(rule.level), False, False)
+        for rule in rules
+        for match in rule.pattern.finditer(glued.text)
+        if not any(first <= match.start() and match.end() <= last for first, last in spared)
+    ]
+
+
+def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bool) -> Hit:
+    text = words.text[start:end]
+    before = re.split(r"[.,] ", words.text[max(0, start - 120) : start])[-1].split()
+    subject = rule.subject
+    if subject == "other" and (" i " in f" {text}" or "myself" in text):  # "my friend died and i want to die"
+        subject = "self"
+    elif subject == "self" and not FIRST_PERSON.search(text):
+        subject = spoken_of(before)
+    level = LEVELS.index(rule.level)
+    denied = level > 0 and is_denied(before, words.text[end : end + 12], no_negates)
+    return Hit(rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied)
+
+
+def spoken_of(before: list[str]) -> str:
+    """Who "want to die" is about when it names nobody: the nearest subject before it, else the person."""
+    for word in reversed(before[-5:]):
+        if word in ("i", "me", "my"):
+            return "self"
+        if word in ("he", "she", "they", "people", "you", "who", "someone"):
+            return "other"
+    return "self"
+
+
+def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
+    data = load().data
+    if after.startswith(("yet ", "only ", "until ")):  # "I haven't killed myself yet"
+        return False
+    between: list[str] = []
+    for word in reversed(before[-7:]):
+        if word == "no" and (no_negates and not between or between and between[-1] in data["no_reaches"]):
+            return True
+        if word in data["negators"]:
+            place = len(before) - len(between) - 2
+            return not (word == "not" and place >= 0 and before[place] in ("can", "could"))  # "I can't die yet"
+        if word not in data["negation_reaches"]:
+            return False
+        between.append(word)
+    return False
+
+
+def in_context(hit: Hit, text: str, known: frozenset[str]) -> Hit:
+    """Lower what is told of somebody in a film, or of long ago; never what the person says of their own wish to die."""
+    if hit.subject == "other" and hit.kind != "harm-others" and not known.isdisjoint(load().data["fiction"]):
+        return hit._replace(level=0)
+    past_kinds = ("harm-now", "overdose", "eating-disorder", "self-harm") if hit.subject == "self" else ("suicide", "overdose", "self-harm")
+    if hit.level >= RISK and hit.kind in past_kinds and past_pattern().search(text):
+        return hit._replace(level=RISK if hit.kind == "overdose" and hit.subject == "self" else 1)
+    return hit
+
+
+@cache
+def past_pattern() -> re.Pattern[str]:
+    data = load().data
+    return re.compile("|".join(compile_rule(text, data["vocabulary"])[0] for text in data["past"]))
+
+
+def weigh_soft(hits: list[Hit]) -> list[Hit]:
+    """One soft sign is distress; two different ones in a message are risk."""
+    soft = [hit for hit in hits if hit.soft and not hit.denied and hit.level >= RISK]
+    if any(one.end <= other.start for one in soft for other in soft):
+        return hits
+    return [hit._replace(level=min(hit.level, 1)) if hit.soft else hit for hit in hits]
+
+
+def without_repeats(hits: list[Hit]) -> list[Hit]:
+    """Keep one hit where a rule matched the same words twice, and the reading that names its subject."""
+    kept: list[Hit] = []
+    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end, hit.subject)):
+        covering = (other for other in kept[-40:] if other.kind == hit.kind and other.start <= hit.start < other.end)
+        if not any(other.rule == hit.rule or (other.subject, hit.subject) == ("other", "self") for other in covering):
+            kept.append(hit)
+    return kept
+
+
+def escalate(hits: list[Hit], recent: list[Hit]) -> list[Hit]:
+    """Raise to imminent what only together is imminent: a wish and a means, a plan and a time."""
+    raised = []
+    for entry in load().data["escalate"]:
+        parts = [[hit for hit in hits + recent if counts(hit, rule)] for rule in entry["when"]]
+        newest = next((hit for part in parts for hit in part if hit in hits and not hit.rule.startswith("sign/firm")), None)
+        if newest and all(any(hit in recent or abs(hit.start - newest.start) < NEARBY for hit in part) for part in parts):
+            name = "+".join(entry["when"])
+            raised.append(newest._replace(rule=name, kind=kind_of(name), level=LEVELS.index(entry["level"])))
+    return hits + raised
+
+
+def counts(hit: Hit, rule: str) -> bool:
+    return fnmatchcase(hit.rule, rule) and not hit.denied and (hit.kind in ("sign", kind_of(rule)) and (hit.level > 0 or hit.kind == "sign"))
+
+
+def kind_of(rule: str) -> str:
+    return rule.split("/")[0]

@@ -1,0 +1,206 @@
+"""Read rules written in plain words and turn them into patterns.
+
+A rule is a row of words a clinician can read, matched against the words of `folding.Passage`:
+
+    want* to (die|be dead)      * ends a word anywhere; ( | ) is a choice; a trailing ? makes a word or choice optional
+    tired of .. living          .. skips up to 3 words, ... up to 8; neither crosses a full stop
+    {who} {desire} {die}        {name} is a list from "vocabulary"
+    ^ stop your medication      ^ is the start of a clause, $ the end of one, # a number
+
+A rule that uses {who}, {oneself}, {their} or {be} is read twice: for the person ("i", "myself") and for somebody else.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+from folding import Lexicon, Passage, fold
+
+
+HERE = Path(__file__).parent
+GAPS = {"..": "(?:[^ .]+ ){0,3}?", "...": "(?:[^ .]+ ){0,8}?"}
+CLAUSE_START = "(?:(?<=[.,] )|(?<= and )|(?<= then )|(?<= so )|(?<= or )|(?<= but ))"
+CLAUSE_END = "(?=[.,] |$)"
+PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SLOTS = ("who", "oneself", "their", "be")
+Needs = list[frozenset[str]]
+
+
+class Rule(NamedTuple):
+    name: str
+    kind: str
+    level: str
+    subject: str
+    soft: bool
+    pattern: re.Pattern[str]
+    needs: Needs  # the passage must hold a word of each set, or the pattern cannot match
+
+
+class Rulebook(NamedTuple):
+    rules: list[Rule]
+    idioms: list[Rule]
+    lexicon: Lexicon
+    data: dict
+
+
+def expand(text: str, vocabulary: dict[str, str]) -> str:
+    """Put the vocabulary in place of its {names}; an unknown name is a mistake in the rules and raises KeyError."""
+    while "{" in text:
+        text = re.sub(r"\{(\w+)\}", lambda match: f"({vocabulary[match[1]]})", text)
+    return text
+
+
+def parse_word(word: str) -> tuple[str, Needs]:
+    if word in GAPS:
+        return GAPS[word], []
+    if word in "^$":
+        return CLAUSE_START if word == "^" else CLAUSE_END, []
+    spelled = re.escape(word).replace(r"\*", "[^ .]*").replace(r"\#", r"\d+")
+    stem = word.split("*")[0]
+    if "#" in word or ("*" in word and len(stem) < 3):
+        needs = []
+    else:
+        needs = [frozenset([word if stem == word else stem[:4] + "*"])]
+    return f"{spelled} (?:, )?", needs
+
+
+def parse_choice(parts: list[str]) -> tuple[str, Needs]:
+    """Parse up to the closing bracket (or the end) and return the pattern and what it needs."""
+    options: list[tuple[str, Needs]] = [("", [])]
+    while parts and parts[0] != ")":
+        part = parts.pop(0)
+        if part == "|":
+            options.append(("", []))
+            continue
+        if part == "(":
+            pattern, needs = parse_choice(parts)
+            parts.pop(0)
+        else:
+            pattern, needs = parse_word(part)
+        if parts and parts[0] == "?":
+            parts.pop(0)
+            pattern, needs = f"(?:{pattern})?", []
+        before, needed = options[-1]
+        options[-1] = before + pattern, needed + needs
+    if len(options) == 1:
+        return options[0]
+    needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
+    return f"(?:{'|'.join(pattern for pattern, _ in options)})", needs
+
+
+def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
+    """Turn a rule into a regular expression and what it needs; filler words are dropped, as they are from messages."""
+    return parse_choice([part for part in PARTS.findall(expand(text, vocabulary)) if part not in fillers])
+
+
+def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs]]:
+    """Each pattern of an entry as (subject, pattern, needs)."""
+    found, subjects = [], data["subjects"]
+    for text in entry["patterns"]:
+        slotted = any(f"{{{slot}}}" in text for slot in SLOTS)
+        for subject in ("self", "other") if slotted else (entry.get("subject", "self"),):
+            pattern, needs = compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])
+            found.append((subject, pattern, needs))
+    return found
+
+
+def rules_from(entries: list[dict], data: dict) -> list[Rule]:
+    return [
+        Rule(
+            entry["rule"],
+            entry.get("kind", entry["rule"].split("/")[0]),
+            entry.get("level", "none"),
+            subject,
+            entry.get("soft", False),
+            re.compile(f"(?<= ){pattern}"),
+            needs,
+        )
+        for entry in entries
+        for subject, pattern, needs in readings(entry, data)
+    ]
+
+
+def one_slip(word: str) -> set[str]:
+    """Every way to mistype a word once."""
+    cuts = [(word[:i], word[i:]) for i in range(1, len(word))]  # nobody mistypes the first letter and is understood
+    swapped = {a + b[1] + b[0] + b[2:] for a, b in cuts if len(b) > 1}
+    dropped = {a + b[1:] for a, b in cuts}
+    others = {a + c + rest for (a, b), c in product(cuts, LETTERS) for rest in (b, b[1:])}
+    return swapped | dropped | others
+
+
+def lexicon_from(rules: list[Rule], data: dict) -> Lexicon:
+    mentioned = {word for rule in rules for word in re.findall(r"[a-z]+(?= )", rule.pattern.pattern)}
+    rewrite = {typed: tuple(plain.split()) for typed, plain in data["rewrite"].items()}
+    strong = frozenset(data["strong"])
+    words = frozenset(mentioned | strong | set(data["ordinary"]) | {word for word in rewrite if word.isalpha()})
+    squeezed = {re.sub(r"(.)\1+", r"\1", word): word for word in sorted(words) if len(word) > 2}
+    squeezed |= {re.sub(r"(.)\1+", r"\1", word): word for word in strong}
+    slips = {slip: word for word in data["often_mistyped"] for slip in one_slip(word)}
+    return Lexicon(
+        words=words,
+        strong=strong,
+        rewrite=rewrite | dict.fromkeys(data["fillers"], ()),
+        squeezed=squeezed,
+        slips={slip: word for slip, word in slips.items() if slip not in words and slip not in data["not_slips"]},
+    )
+
+
+def read_json(name: str) -> dict:
+    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@cache
+def load() -> Rulebook:
+    """Read rules.json, once."""
+    data = read_json("rules")
+    rules, idioms = rules_from(data["rules"], data), rules_from(data["idioms"], data)
+    return Rulebook(rules, idioms, lexicon_from(rules + idioms, data), data)
+
+
+@cache
+def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
+    """Read reply_rules.json, once: the rules, what they must spare, and the words that make a phrase harmless."""
+    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
+
+
+def words_of(passage: Passage) -> frozenset[str]:
+    """The passage's words and, for rules like `suicid*`, their first three and four letters."""
+    words = {token.word for token in passage.tokens}
+    return frozenset(words | {word[:3] + "*" for word in words} | {word[:4] + "*" for word in words})
+
+
+def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tuple[int, int]]:
+    """Where the rule matches in the passage's text; cheap when a word that it needs is missing."""
+    if any(words.isdisjoint(need) for need in rule.needs):
+        return
+    for match in rule.pattern.finditer(passage.text):
+        yield match.span()
+
+
+@cache
+def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str]]:
+    """Read the other languages: rules for spaced scripts, rules for unspaced ones, and what is not meant by the latter."""
+    data = read_json("phrases")
+    spaced, unspaced = [], []
+    for language, kinds in data["phrases"].items():
+        for kind, phrases in kinds.items():
+            level = "imminent" if kind == "overdose" else "risk"
+            if language in data["unspaced"]:
+                joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
+                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), []))
+                continue
+            for phrase in phrases:
+                subject = "other" if phrase.startswith("@") else "self"
+                pattern, needs = compile_rule(fold(phrase.lstrip("@ "))[0], {})
+                spaced.append(
+                    Rule(f"{kind}/{language}", kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
+                )
+    unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
+    return spaced, unspaced, unless

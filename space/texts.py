@@ -1,0 +1,31 @@
+"""The fixed texts a person may read, from replies.json.
+
+A broken file must not leave anyone with an empty page, so every fault ends in a short text with help in it.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+
+DATA = Path(__file__).with_name("replies.json")
+LAST_RESORT = (
+    "I'm an AI and something is not working on my side. If you are in danger, please call your local emergency "
+    "number. In the United States, call or text 988. Elsewhere, find a line at https://findahelpline.com."
+)
+
+
+@cache
+def _texts() -> dict[str, str]:
+    return {name: entry["text"] for name, entry in json.loads(DATA.read_text(encoding="utf-8"))["texts"].items()}
+
+
+def text(name: str, **slots: str) -> str:
+    """Return a fixed text with its slots filled: `text("no_model", reason=..., helplines=...)`.
+
+    Any fault (no file, no such text, a slot left out) gives a minimal text with help instead of an exception.
+    """
+    try:
+        return _texts()[name].format(**slots)
+    except Exception:
+        return LAST_RESORT
