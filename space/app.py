@@ -51,7 +51,7 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         message = gr.Textbox(
             placeholder="Write here. Enter sends, Shift+Enter starts a new line.",
             label="Your message",
-            lines=2,
+            lines=1,  # with more, Enter would start a new line instead of sending
             max_lines=8,
             autofocus=True,
             elem_id="message",

@@ -87,6 +87,8 @@ def parse_choice(parts: list[str]) -> tuple[str, Needs]:
             pattern, needs = f"(?:{pattern})?", []
         before, needed = options[-1]
         options[-1] = before + pattern, needed + needs
+    # A filler among several words leaves an empty choice behind, which would match anything.
+    options = [option for option in options if option[0]] or options[:1]
     if len(options) == 1:
         return options[0]
     needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
