@@ -1,5 +1,6 @@
 """Steps that make a row fit for training or say in plain words why it is not: each is `row -> row` or `row -> reason`."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -91,7 +92,7 @@ def alternates(row: Row) -> Row | str:
         return "a role other than user and assistant"
     if roles[0] != "user":
         return "does not start with the user"
-    if any(first == second for first, second in zip(roles, roles[1:], strict=False)):
+    if any(first == second for first, second in itertools.pairwise(roles)):
         return "roles do not alternate"
     return row if roles[-1] == "assistant" else "does not end with a reply"
 
@@ -145,7 +146,9 @@ def is_readable(row: Row) -> Row | str:
     text = text_of(row)
     if "\ufffd" in text:
         return "characters lost in an earlier conversion"
-    joined = re.findall(r"[a-z][.!?)]?[A-Z][a-z]", re.sub(r"\b(?:Mc|Mac|De|La|You|Face|Tik|Linked|Med)[A-Z]", "", text))
+    joined = re.findall(
+        r"[a-z][.!?)]?[A-Z][a-z]", re.sub(r"\b(?:Mc|Mac|De|La|You|Face|Tik|Linked|Med)[A-Z]", "", text)
+    )
     return "words or sentences run together" if len(joined) > 2 + len(text.split()) / 150 else row
 
 

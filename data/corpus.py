@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -160,7 +159,9 @@ def _per_source(recipe: Recipe, entries: list[dict], rejects: list[Reject], read
             "redistributable": public[source.name],
             "licenses": dict(sorted(Counter(e["license"] for e in entries if e["source"] == source.name).items())),
             "dropped": dict(
-                sorted(Counter(r.reason for r in rejects if r.source == source.name).items(), key=lambda c: (-c[1], c[0]))
+                sorted(
+                    Counter(r.reason for r in rejects if r.source == source.name).items(), key=lambda c: (-c[1], c[0])
+                )
             ),
         }
         for source in recipe.sources

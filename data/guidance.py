@@ -80,7 +80,7 @@ def as_question(heading: str, title: str) -> str:
     """Turn a heading into what a person would ask, e.g. "Symptoms" under "Depression", "Limit alcohol", "Grief"."""
     heading = re.sub(r"^(?:\d+|[ivx]+)[.)]\s+", "", heading).strip(" :")
     topic = in_sentence(title)
-    if heading.endswith("?") or QUESTION.match(heading) and len(heading.split()) > 2 and not heading.endswith("."):
+    if heading.endswith("?") or (QUESTION.match(heading) and len(heading.split()) > 2 and not heading.endswith(".")):
         return _ask(heading, topic)
     for pattern, question in RULES["about_topic"].items():
         if topic and re.search(pattern, heading, re.IGNORECASE):

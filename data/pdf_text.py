@@ -132,6 +132,7 @@ def _right_column(pieces: list[Line], width: float) -> float | None:
 
 def without_running(lines: list[Line]) -> list[Line]:
     """Drop headers, footers and page numbers: what comes back in the margin of another page, whatever the number in it."""
+
     def shape(line: Line) -> str:
         return re.sub(r"\d+", "#", line.text)
 
@@ -202,7 +203,7 @@ def _lists(blocks: list[str]) -> list[str]:
         after_list = bool(result) and "\n- " in f"\n{result[-1]}"
         bare_item = len(block) < 120 and not block.endswith((".", "!", "?", ":")) and bool(result)
         introduced = bool(result) and (after_list or result[-1].endswith(":"))
-        if block.startswith("- ") or bare_item and introduced:
+        if block.startswith("- ") or (bare_item and introduced):
             item = block if block.startswith("- ") else f"- {block}"
             if after_list:
                 result[-1] += f"\n{item}"

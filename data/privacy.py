@@ -20,7 +20,7 @@ class Finding(NamedTuple):
 
 CRISIS = yaml.safe_load(Path(__file__).with_name("crisis_lines.yaml").read_text(encoding="utf-8"))
 
-KEYPAD = {letter: digit for digit, letters in enumerate("ABC DEF GHI JKL MNO PQRS TUV WXYZ".split(), 2)
+KEYPAD = {letter: digit for digit, letters in enumerate(["ABC", "DEF", "GHI", "JKL", "MNO", "PQRS", "TUV", "WXYZ"], 2)
           for letter in letters}  # fmt: skip
 
 # Endings that are also words of a sentence (it, in, me, so, us) are left out: "with.In" is a missing space, not a site.

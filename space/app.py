@@ -12,12 +12,12 @@ from concurrent.futures import TimeoutError as NotReady
 from pathlib import Path
 
 import gradio as gr
-import helplines
-from texts import text
 
 import engine
+import helplines
 from conversation import help_card, plain, respond
 from hardening import SETTINGS, harden
+from texts import text
 
 
 MAX_CHARACTERS = 8_000  # of one message, for the model; screening reads all of it

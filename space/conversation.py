@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import helplines
-from texts import text
-
 from engine import Engine
 from screening import asks_if_human, screen, screen_reply
+from texts import text
 
 
 DEADLINE = 90.0  # seconds for one reply; then what was said so far stands

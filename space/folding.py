@@ -45,8 +45,73 @@ class Passage(NamedTuple):
 
 # Pairs: the look-alike, then the letter it passes for.
 LOOK_ALIKES = dict(
-    "аa вb сc ԁd еe һh іi јj κk кk ӏl мm оo рp ԛq гr ѕs тt υu ѵv ԝw хx уy αa βb εe ιi οo ρp τt νv χx ωw "
-    "ʟl ɪi ɴn ᴀa ʙb ᴄc ᴅd ᴇe ꜰf ɢg ʜh ᴊj ᴋk ᴍm ᴏo ᴘp ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz ɑa ɡg ⅼl ոn ғf өo ҝk ҡk".split()
+    [
+        "аa",
+        "вb",
+        "сc",
+        "ԁd",
+        "еe",
+        "һh",
+        "іi",
+        "јj",
+        "κk",
+        "кk",
+        "ӏl",
+        "мm",
+        "оo",
+        "рp",
+        "ԛq",
+        "гr",
+        "ѕs",
+        "тt",
+        "υu",
+        "ѵv",
+        "ԝw",
+        "хx",
+        "уy",
+        "αa",
+        "βb",
+        "εe",
+        "ιi",
+        "οo",
+        "ρp",
+        "τt",
+        "νv",
+        "χx",
+        "ωw",
+        "ʟl",
+        "ɪi",
+        "ɴn",
+        "ᴀa",
+        "ʙb",
+        "ᴄc",
+        "ᴅd",
+        "ᴇe",
+        "ꜰf",
+        "ɢg",
+        "ʜh",
+        "ᴊj",
+        "ᴋk",
+        "ᴍm",
+        "ᴏo",
+        "ᴘp",
+        "ʀr",
+        "ꜱs",
+        "ᴛt",
+        "ᴜu",
+        "ᴠv",
+        "ᴡw",
+        "ʏy",
+        "ᴢz",
+        "ɑa",
+        "ɡg",
+        "ⅼl",
+        "ոn",
+        "ғf",
+        "өo",
+        "ҝk",
+        "ҡk",
+    ]
 )
 PLAIN_LATIN = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "’": "'", "‘": "'", "ʼ": "'", "′": "'", "`": "'", "´": "'",
                "ى": "ي", "ة": "ه", "ک": "ك", "ی": "ي", "ँ": "ं"}  # fmt: skip
@@ -167,7 +232,11 @@ def join_spelled_out(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
 def spelled_out_until(tokens: list[Token], position: int) -> int:
     """Where a run of single letters that starts at `position` ends; long runs are cut, so that hostile text costs little."""
     end = position
-    while end < min(len(tokens), position + 60) and len(tokens[end].word) == 1 and (end > position or tokens[end].word not in ".,"):
+    while (
+        end < min(len(tokens), position + 60)
+        and len(tokens[end].word) == 1
+        and (end > position or tokens[end].word not in ".,")
+    ):
         end += 1
     return end
 

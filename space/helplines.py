@@ -119,6 +119,8 @@ def known_numbers() -> set[str]:
 
 def known_sites() -> set[str]:
     """The domains of every address in the data."""
-    addresses = [line[key] for entry in _countries().values() for line in entry["lines"] for key in ("url", "chat_url")]
+    addresses = [
+        line[key] for entry in _countries().values() for line in entry["lines"] for key in ("url", "chat_url")
+    ]
     hosts = {re.sub(r"^https?://(www\.)?|/.*$", "", address) for address in addresses if address}
     return hosts | {"findahelpline.com"}

@@ -74,7 +74,9 @@ def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bo
         subject = spoken_of(before)
     level = LEVELS.index(rule.level)
     denied = level > 0 and is_denied(before, words.text[end : end + 12], no_negates)
-    return Hit(rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied)
+    return Hit(
+        rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied
+    )
 
 
 def spoken_of(before: list[str]) -> str:
@@ -93,7 +95,7 @@ def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
         return False
     between: list[str] = []
     for word in reversed(before[-7:]):
-        if word == "no" and (no_negates and not between or between and between[-1] in data["no_reaches"]):
+        if word == "no" and ((no_negates and not between) or (between and between[-1] in data["no_reaches"])):
             return True
         if word in data["negators"]:
             place = len(before) - len(between) - 2
@@ -108,7 +110,11 @@ def in_context(hit: Hit, text: str, known: frozenset[str]) -> Hit:
     """Lower what is told of somebody in a film, or of long ago; never what the person says of their own wish to die."""
     if hit.subject == "other" and hit.kind != "harm-others" and not known.isdisjoint(load().data["fiction"]):
         return hit._replace(level=0)
-    past_kinds = ("harm-now", "overdose", "eating-disorder", "self-harm") if hit.subject == "self" else ("suicide", "overdose", "self-harm")
+    past_kinds = (
+        ("harm-now", "overdose", "eating-disorder", "self-harm")
+        if hit.subject == "self"
+        else ("suicide", "overdose", "self-harm")
+    )
     if hit.level >= RISK and hit.kind in past_kinds and past_pattern().search(text):
         return hit._replace(level=RISK if hit.kind == "overdose" and hit.subject == "self" else 1)
     return hit
@@ -143,15 +149,23 @@ def escalate(hits: list[Hit], recent: list[Hit]) -> list[Hit]:
     raised = []
     for entry in load().data["escalate"]:
         parts = [[hit for hit in hits + recent if counts(hit, rule)] for rule in entry["when"]]
-        newest = next((hit for part in parts for hit in part if hit in hits and not hit.rule.startswith("sign/firm")), None)
-        if newest and all(any(hit in recent or abs(hit.start - newest.start) < NEARBY for hit in part) for part in parts):
+        newest = next(
+            (hit for part in parts for hit in part if hit in hits and not hit.rule.startswith("sign/firm")), None
+        )
+        if newest and all(
+            any(hit in recent or abs(hit.start - newest.start) < NEARBY for hit in part) for part in parts
+        ):
             name = "+".join(entry["when"])
             raised.append(newest._replace(rule=name, kind=kind_of(name), level=LEVELS.index(entry["level"])))
     return hits + raised
 
 
 def counts(hit: Hit, rule: str) -> bool:
-    return fnmatchcase(hit.rule, rule) and not hit.denied and (hit.kind in ("sign", kind_of(rule)) and (hit.level > 0 or hit.kind == "sign"))
+    return (
+        fnmatchcase(hit.rule, rule)
+        and not hit.denied
+        and (hit.kind in ("sign", kind_of(rule)) and (hit.level > 0 or hit.kind == "sign"))
+    )
 
 
 def kind_of(rule: str) -> str:

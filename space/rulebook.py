@@ -66,7 +66,7 @@ def parse_word(word: str) -> tuple[str, Needs]:
         needs = []
     else:
         needs = [frozenset([word if stem == word else stem[:4] + "*"])]
-    return f"{spelled} (?:, )?", needs
+    return f"{spelled} (?:, )*", needs  # several, where fillers between commas were dropped
 
 
 def parse_choice(parts: list[str]) -> tuple[str, Needs]:

@@ -11,8 +11,14 @@ from conftest import ROOT, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # The browser must not call home either: the test counts requests.
-FLAGS = """--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync
---no-first-run""".split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium")
 

@@ -8,6 +8,7 @@ from importlib.metadata import packages_distributions
 
 import pytest
 import yaml
+
 from conftest import ROOT
 
 
