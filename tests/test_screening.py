@@ -69,10 +69,10 @@ def test_an_error_inside_means_help(monkeypatch):
     def broken(*_):
         raise RuntimeError("no rules")
 
-    monkeypatch.setattr(screening, "load", broken)
-    level, findings, _ = screen("hello")
-    assert level == "risk"
-    assert findings[0].rule.startswith("error/")
+    monkeypatch.setattr(screening, "conversation_hits", broken)
+    monkeypatch.setattr(screening, "said_wrongly", broken)
+    assert screen("hello").level == screen("hello").now == "risk"
+    assert screen("hello").findings[0].rule == "error/RuntimeError"
     assert screen_reply("hello")
 
 

@@ -1,0 +1,155 @@
+"""The builder by its real command: a corpus of our dialogues and a small made-up source, and how bad input ends."""
+
+import json
+
+import pytest
+
+from conftest import ROOT, command
+from privacy import redact
+
+
+BUILD = "data/build_dataset.py"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A recipe over a tiny counsel-chat of our own making, with a repeat, an advertisement and an empty answer."""
+    folder = tmp_path_factory.mktemp("small")
+    rows = ["questionID,questionTitle,questionText,topics,therapistInfo,therapistURL,answerText,upvotes"]
+    for number in range(12):
+        rows.append(
+            f"{number},Question {number}?,I keep thinking about matter {number} and number {number * 7} at night,sleep,Jo Doe,x,"
+            f"It is number {number * 13} that keeps you up; what would you tell a friend about matter {number} tonight?,1"
+        )
+    rows.append(rows[1])
+    rows.append("90,Alone?,I am alone in a new town and know nobody,x,Jo,x,,1")
+    (folder / "counsel-chat").mkdir()
+    (folder / "counsel-chat/counselchat-data.csv").write_text("\n".join(rows) + "\n")
+    public = (ROOT / "data/recipes/public.yaml").read_text(encoding="utf-8")
+    head, sources = public.split("sources:\n", 1)
+    entry = next(part for part in sources.split("\n\n") if "counsel-chat:" in part)
+    (folder / "small.yaml").write_text(f"{head}sources:\n{entry}\n", encoding="utf-8")
+    return folder
+
+
+def build(folder, output, **options):
+    return command(BUILD, "--recipe", folder / "small.yaml", "--local", folder, "--output", output, **options)
+
+
+def test_every_row_is_accounted_for(small, tmp_path):
+    build(small, tmp_path / "out")
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    source = report["sources"]["counsel-chat"]
+    assert source["read"] == 14
+    assert source["kept"] + sum(source["dropped"].values()) == source["read"]
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    assert len(rejects) == sum(source["dropped"].values()) == 2
+    assert "Jo Doe" not in (tmp_path / "out/corpus/README.md").read_text()
+
+
+def test_twice_gives_the_same_bytes(small, tmp_path):
+    for name in ("one", "two"):
+        build(small, tmp_path / name)
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    assert len(files) > 4
+    assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
+
+
+def test_an_unchanged_build_is_not_repeated(small, tmp_path):
+    build(small, tmp_path / "out")
+    assert "up to date" in build(small, tmp_path / "out").stdout
+
+
+def test_splits_never_cut_a_group(loop):
+    from datasets import load_dataset
+
+    corpus = load_dataset(str(loop / "corpus"))
+    groups = {name: set(rows["group"]) for name, rows in corpus.items()}
+    assert set(groups) == {"train", "validation", "test"}
+    assert (
+        not groups["train"] & groups["test"]
+        | groups["train"] & groups["validation"]
+        | groups["test"] & groups["validation"]
+    )
+    assert all(corpus["train"]["redistributable"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda folder: (folder / "counsel-chat/counselchat-data.csv").write_text("a,b\n1,2\n"), "column"),
+        (lambda folder: (folder / "counsel-chat/counselchat-data.csv").unlink(), "counsel-chat"),
+        (lambda folder: (folder / "small.yaml").write_text("colour: red\n"), "colour"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(small, tmp_path, change, sentence):
+    folder = tmp_path / "copy"
+    (folder / "counsel-chat").mkdir(parents=True)
+    for file in ("small.yaml", "counsel-chat/counselchat-data.csv"):
+        (folder / file).write_bytes((small / file).read_bytes())
+    change(folder)
+    done = build(folder, tmp_path / "out", check=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_recipe_and_foreign_folder_are_refused(small, tmp_path):
+    assert command(BUILD, "--recipe", "none", "--output", tmp_path / "out", check=False).returncode == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear diary")
+    done = build(small, tmp_path / "mine", check=False)
+    assert done.returncode == 2
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_broken_line_is_a_reject_and_the_build_goes_on(tmp_path):
+    lines = (ROOT / "data/dialogues/loss.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "dialogues").mkdir()
+    (tmp_path / "dialogues/broken.jsonl").write_text("\n".join([*lines[:6], '{"id": "half', *lines[6:9]]) + "\n")
+    recipe = (ROOT / "data/recipes/embedded.yaml").read_text().replace("data/dialogues", str(tmp_path / "dialogues"))
+    (tmp_path / "broken.yaml").write_text(recipe)
+    command(BUILD, "--recipe", tmp_path / "broken.yaml", "--output", tmp_path / "out")
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    assert [reject["where"] for reject in rejects] == ["broken.jsonl:7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("write to jo.doe@example.org", "jo.doe@example.org"),
+        ("+44 20 7946 0958 is my number", "7946"),
+        ("I am @someone_here there", "@someone_here"),
+        ("see https://example.com/me?x=1", "example.com"),
+        ("card 4111 1111 1111 1111", "4111"),
+        ("from 192.168.1.5", "192.168"),
+    ],
+)
+def test_what_identifies_is_replaced(text, hidden):
+    redacted, findings = redact(text)
+    assert hidden not in redacted
+    assert len(findings) == 1
+    start, end = findings[0].span
+    assert hidden in text[start:end]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "call 988",
+        "call 911 now",
+        "Samaritans on 116 123",
+        "in 2019-2020",
+        "I am 34 and slept 3 hours",
+        "on 12/05/2021",
+    ],
+)
+def test_help_lines_dates_and_ages_stay(text):
+    assert redact(text) == (text, [])
+
+
+def test_the_retired_line_becomes_the_new_one():
+    assert "988" in redact("call 1-800-273-8255 today")[0]
+    assert "8255" not in redact("call 1-800-273-8255 today")[0]
