@@ -9,7 +9,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 
@@ -44,77 +44,14 @@ class Passage(NamedTuple):
 
 
 # Pairs: the look-alike, then the letter it passes for.
-LOOK_ALIKES = dict(
-    [
-        "аa",
-        "вb",
-        "сc",
-        "ԁd",
-        "еe",
-        "һh",
-        "іi",
-        "јj",
-        "κk",
-        "кk",
-        "ӏl",
-        "мm",
-        "оo",
-        "рp",
-        "ԛq",
-        "гr",
-        "ѕs",
-        "тt",
-        "υu",
-        "ѵv",
-        "ԝw",
-        "хx",
-        "уy",
-        "αa",
-        "βb",
-        "εe",
-        "ιi",
-        "οo",
-        "ρp",
-        "τt",
-        "νv",
-        "χx",
-        "ωw",
-        "ʟl",
-        "ɪi",
-        "ɴn",
-        "ᴀa",
-        "ʙb",
-        "ᴄc",
-        "ᴅd",
-        "ᴇe",
-        "ꜰf",
-        "ɢg",
-        "ʜh",
-        "ᴊj",
-        "ᴋk",
-        "ᴍm",
-        "ᴏo",
-        "ᴘp",
-        "ʀr",
-        "ꜱs",
-        "ᴛt",
-        "ᴜu",
-        "ᴠv",
-        "ᴡw",
-        "ʏy",
-        "ᴢz",
-        "ɑa",
-        "ɡg",
-        "ⅼl",
-        "ոn",
-        "ғf",
-        "өo",
-        "ҝk",
-        "ҡk",
-    ]
+PAIRS = (
+    "аa вb сc ԁd еe һh іi јj κk кk ӏl мm оo рp ԛq гr ѕs тt υu ѵv ԝw хx уy αa βb εe ιi οo ρp τt νv χx ωw "
+    "ʟl ɪi ɴn ᴀa ʙb ᴄc ᴅd ᴇe ꜰf ɢg ʜh ᴊj ᴋk ᴍm ᴏo ᴘp ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz ɑa ɡg ⅼl ոn ғf өo ҝk ҡk"
 )
+LOOK_ALIKES = {pair[0]: pair[1] for pair in PAIRS.split()}
 PLAIN_LATIN = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "’": "'", "‘": "'", "ʼ": "'", "′": "'", "`": "'", "´": "'",
                "ى": "ي", "ة": "ه", "ک": "ك", "ی": "ي", "ँ": "ं"}  # fmt: skip
+LONGEST = 240  # tokens of one spelled-out run; longer runs are read in parts, so that hostile text costs little
 HIDDEN = re.compile(
     r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e01ef]"
 )
@@ -188,8 +125,9 @@ def repair(word: str, lexicon: Lexicon) -> tuple[str, ...]:
         return (lexicon.slips[word],)
     if DISGUISED.search(word) and (found := undisguise(word, lexicon)):
         return (found,)
-    if 6 <= len(word) <= 40 and (cut := split_glued(word, lexicon)):
+    if 6 <= len(word) <= 80 and (cut := split_glued(word, lexicon)):
         return tuple(cut)
+    word = re.sub(r"([a-z])\1{2,}", r"\1", word)  # "reeeally": one letter is as good as any
     return tuple(piece for piece in re.split(r"[*@$!|#+€]+", word) if piece) or (word,)
 
 
@@ -233,7 +171,7 @@ def spelled_out_until(tokens: list[Token], position: int) -> int:
     """Where a run of single letters that starts at `position` ends; long runs are cut, so that hostile text costs little."""
     end = position
     while (
-        end < min(len(tokens), position + 60)
+        end < min(len(tokens), position + LONGEST)
         and len(tokens[end].word) == 1
         and (end > position or tokens[end].word not in ".,")
     ):
@@ -242,7 +180,16 @@ def spelled_out_until(tokens: list[Token], position: int) -> int:
 
 
 def spelled_word(run: list[Token], lexicon: Lexicon) -> list[Token]:
+    """Read "w a n t   t o" by its wider gaps; without any, cut the letters into rule words."""
     letters = [token for token in run if token.word not in ".,"]
+    gaps = [after.start - before.end for before, after in pairwise(letters)]
+    if gaps and min(gaps) < max(gaps) and gaps.count(min(gaps)) > len(gaps) / 2:
+        words = [letters[:1]]
+        for letter, gap in zip(letters[1:], gaps, strict=True):
+            if gap > min(gaps):
+                words.append([])
+            words[-1].append(letter)
+        return [Token("".join(token.word for token in word), word[0].start, word[-1].end) for word in words]
     cut = split_glued("".join(token.word for token in letters), lexicon)
     return [Token(word, letters[0].start, letters[-1].end) for word in cut] if cut else run
 

@@ -73,7 +73,7 @@ def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bo
     elif subject == "self" and not FIRST_PERSON.search(text):
         subject = spoken_of(before)
     level = LEVELS.index(rule.level)
-    denied = level > 0 and is_denied(before, words.text[end : end + 12], no_negates)
+    denied = rule.kind != "denial" and is_denied(before, words.text[end : end + 12], no_negates)
     return Hit(
         rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied
     )
@@ -145,19 +145,21 @@ def without_repeats(hits: list[Hit]) -> list[Hit]:
 
 
 def escalate(hits: list[Hit], recent: list[Hit]) -> list[Hit]:
-    """Raise to imminent what only together is imminent: a wish and a means, a plan and a time."""
+    """Raise what only together is grave: a wish and a means, a plan and a time; an entry "alone" needs no earlier turn."""
     raised = []
     for entry in load().data["escalate"]:
-        parts = [[hit for hit in hits + recent if counts(hit, rule)] for rule in entry["when"]]
-        newest = next(
-            (hit for part in parts for hit in part if hit in hits and not hit.rule.startswith("sign/firm")), None
-        )
-        if newest and all(
-            any(hit in recent or abs(hit.start - newest.start) < NEARBY for hit in part) for part in parts
-        ):
+        earlier = [] if entry.get("alone") else recent
+        parts = [[hit for hit in hits + earlier if counts(hit, rule)] for rule in entry["when"]]
+        newest = next((hit for hit in parts[-1] + parts[-2] if hit in hits and hit.rule != "sign/firm"), None)
+        if newest and all(any(is_near(hit, newest, earlier, entry) for hit in part) for part in parts):
             name = "+".join(entry["when"])
-            raised.append(newest._replace(rule=name, kind=kind_of(name), level=LEVELS.index(entry["level"])))
+            kind = entry.get("kind", kind_of(name))
+            raised.append(newest._replace(rule=name, kind=kind, level=LEVELS.index(entry["level"])))
     return hits + raised
+
+
+def is_near(hit: Hit, newest: Hit, earlier: list[Hit], entry: dict) -> bool:
+    return hit in earlier or abs(hit.start - newest.start) < entry.get("near", NEARBY)
 
 
 def counts(hit: Hit, rule: str) -> bool:

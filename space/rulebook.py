@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ CLAUSE_START = "(?:(?<=[.,] )|(?<= and )|(?<= then )|(?<= so )|(?<= or )|(?<= bu
 CLAUSE_END = "(?=[.,] |$)"
 PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MOST = 200  # matches of one rule that are looked at; hostile text has more, and they add nothing
+FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
 Needs = list[frozenset[str]]
 
@@ -56,6 +58,8 @@ def expand(text: str, vocabulary: dict[str, str]) -> str:
 
 
 def parse_word(word: str) -> tuple[str, Needs]:
+    if word == FILLER:
+        return "", []
     if word in GAPS:
         return GAPS[word], []
     if word in "^$":
@@ -72,32 +76,40 @@ def parse_word(word: str) -> tuple[str, Needs]:
 def parse_choice(parts: list[str]) -> tuple[str, Needs]:
     """Parse up to the closing bracket (or the end) and return the pattern and what it needs."""
     options: list[tuple[str, Needs]] = [("", [])]
+    only_filler = {0: False}
     while parts and parts[0] != ")":
         part = parts.pop(0)
         if part == "|":
             options.append(("", []))
             continue
-        if part == "(":
-            pattern, needs = parse_choice(parts)
-            parts.pop(0)
-        else:
-            pattern, needs = parse_word(part)
-        if parts and parts[0] == "?":
-            parts.pop(0)
-            pattern, needs = f"(?:{pattern})?", []
+        only_filler[len(options) - 1] = part == FILLER and not options[-1][0]
+        pattern, needs = parse_part(part, parts)
         before, needed = options[-1]
         options[-1] = before + pattern, needed + needs
-    # A filler among several words leaves an empty choice behind, which would match anything.
-    options = [option for option in options if option[0]] or options[:1]
+    # "(so|too tired)" drops the choice that was but a filler; an empty choice written on purpose, "(i|)", stays.
+    options = [option for index, option in enumerate(options) if not only_filler.get(index)] or options[:1]
     if len(options) == 1:
         return options[0]
     needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
     return f"(?:{'|'.join(pattern for pattern, _ in options)})", needs
 
 
+def parse_part(part: str, parts: list[str]) -> tuple[str, Needs]:
+    """Parse a word or a bracket and the question mark that may follow it."""
+    if part == "(":
+        pattern, needs = parse_choice(parts)
+        parts.pop(0)
+    else:
+        pattern, needs = parse_word(part)
+    if parts and parts[0] == "?":
+        parts.pop(0)
+        return f"(?:{pattern})?", []
+    return pattern, needs
+
+
 def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
     """Turn a rule into a regular expression and what it needs; filler words are dropped, as they are from messages."""
-    return parse_choice([part for part in PARTS.findall(expand(text, vocabulary)) if part not in fillers])
+    return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))])
 
 
 def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs]]:
@@ -140,7 +152,13 @@ def lexicon_from(rules: list[Rule], data: dict) -> Lexicon:
     mentioned = {word for rule in rules for word in re.findall(r"[a-z]+(?= )", rule.pattern.pattern)}
     rewrite = {typed: tuple(plain.split()) for typed, plain in data["rewrite"].items()}
     strong = frozenset(data["strong"])
-    words = frozenset(mentioned | strong | set(data["ordinary"]) | {word for word in rewrite if word.isalpha()})
+    words = frozenset(
+        mentioned
+        | strong
+        | set(data["ordinary"])
+        | set(data["fillers"])
+        | {word for word in rewrite if word.isalpha()}
+    )
     squeezed = {re.sub(r"(.)\1+", r"\1", word): word for word in sorted(words) if len(word) > 2}
     squeezed |= {re.sub(r"(.)\1+", r"\1", word): word for word in strong}
     slips = {slip: word for word in data["often_mistyped"] for slip in one_slip(word)}
@@ -182,7 +200,7 @@ def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tup
     """Where the rule matches in the passage's text; cheap when a word that it needs is missing."""
     if any(words.isdisjoint(need) for need in rule.needs):
         return
-    for match in rule.pattern.finditer(passage.text):
+    for match in islice(rule.pattern.finditer(passage.text), MOST):
         yield match.span()
 
 

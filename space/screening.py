@@ -80,7 +80,7 @@ def standing_level(hits: list[list[Hit]]) -> int:
     standing, calm, denied = 0, 0, False
     for found in hits:
         level = highest(found)
-        denial = any(hit.denied or hit.kind == "denial" for hit in found)
+        denial = any((hit.denied and hit.level) or hit.kind == "denial" for hit in found)
         calm = calm + 1 if not level and not denial else 0
         denied = (denied or denial) and level < RISK
         standing = max(standing, level)

@@ -44,6 +44,82 @@ def test_no_line_of_a_low_grade_is_shipped():
     assert grades
 
 
+@pytest.mark.parametrize(
+    ("number", "link"),
+    [
+        ("988", "tel:988"),
+        ("116 123", "tel:116123"),
+        ("1-800-668-6868", "tel:18006686868"),
+        ("+212 5 22 87 47 40", "tel:+212522874740"),
+        ("*4141", "tel:*4141"),
+        ("119 ext. 8", None),
+        ("112 (free)", None),
+        ("", None),
+    ],
+)
+def test_what_can_be_dialled_is_a_link(number, link):
+    assert helplines.phone_href(number) == link
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("Text 988", "sms:988"),
+        ("SMS 31393", "sms:31393"),
+        ("Text HOME to 741741", "sms:741741?body=HOME"),
+        ("Text 0477 13 11 14", "sms:0477131114"),
+        ("WhatsApp 9151 1767", None),
+    ],
+)
+def test_what_can_be_texted_is_a_link(text, link):
+    assert helplines.text_href(text) == link
+
+
+def test_an_extension_never_becomes_a_call_without_it():
+    bar = helplines.bar_html("ID")
+    assert "119 ext. 8" in bar
+    assert bar.count("tel:119") == 1, "the emergency number itself, not the line behind it"
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{broken", "[]", '{"countries": {"US": {}}}', '{"countries": {"US": {"name": 1}}}', "\ufeff"]
+)
+def test_a_broken_file_still_gives_help(monkeypatch, tmp_path, content):
+    if content is not None:
+        (tmp_path / "helplines.json").write_text(content, encoding="utf-8")
+    monkeypatch.setattr(helplines, "DATA", tmp_path / "helplines.json")
+    helplines._countries.cache_clear()
+    try:
+        bar = helplines.bar_html("US")
+        assert "tel:988" in bar
+        assert "findahelpline.com" in bar
+        assert "emergency number" in bar
+        assert helplines.countries() == {}
+        assert helplines.known_numbers() == {"988"}
+        assert "findahelpline.com" in helplines.plain_text("US")
+    finally:
+        helplines._countries.cache_clear()
+
+
+def test_names_are_escaped(monkeypatch):
+    evil = {"name": "X", "emergency": ["1<2"], "lines": [{"service": "<b>&", "phones": ['9"1'], "text": None}]}
+    monkeypatch.setattr(helplines, "_countries", lambda: {"XX": evil})
+    assert "<b>" not in helplines.bar_html("XX")
+    assert '9"1' not in helplines.bar_html("XX")
+
+
+def test_every_line_says_how_far_it_was_checked():
+    for country in helplines.countries():
+        for line in helplines.lines(country):
+            assert line["checked"] == "not opened by a person"
+            assert line["sources"]
+            assert re.fullmatch(r"\d{4}(-\d\d){0,2}|undated", line["as_of"])
+
+
+def test_known_numbers_are_what_the_page_shows():
+    assert {"988", "911", "116123", "741741"} <= helplines.known_numbers()
+
+
 def test_broken_texts_leave_help(monkeypatch, tmp_path):
     (tmp_path / "replies.json").write_text("{broken")
     monkeypatch.setattr(texts, "DATA", tmp_path / "replies.json")
@@ -57,3 +133,53 @@ def test_fixed_texts_hold_no_number_and_say_that_nobody_clinical_has_seen_them()
     for name, entry in entries.items():
         assert not re.search(r"\d{3}", entry["text"]), name
         assert entry["review"] == "not reviewed by a clinician"
+
+
+NAMES = [
+    "banner",
+    "privacy_notice",
+    "imminent",
+    "risk",
+    "risk_again",
+    "distress",
+    "other_person",
+    "harm_now",
+    "overdose",
+    "harm_others",
+    "child",
+    "self_harm",
+    "eating_disorder",
+    "psychosis",
+    "are_you_human",
+    "model_failed",
+    "no_model",
+    "busy",
+    "too_long",
+    "waking",
+    "cut",
+    "safe_mode",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fixed_text_fills_its_slots(name):
+    filled = texts.text(name, helplines="- a line", reason="no weights")
+    assert filled != texts.LAST_RESORT
+    assert "{" not in filled
+    assert not re.search(r"therap|treatment", filled.replace("not therapy", ""), re.IGNORECASE)
+    assert "can't talk about" not in filled
+
+
+@pytest.mark.parametrize(
+    "name", ["imminent", "risk", "other_person", "harm_now", "overdose", "harm_others", "psychosis"]
+)
+def test_texts_for_danger_give_the_lines_and_ask_one_question(name):
+    filled = texts.text(name, helplines="- a line")
+    assert "- a line" in filled
+    assert filled.count("?") == 1
+
+
+@pytest.mark.parametrize("slots", [{}, {"other": "x"}])
+def test_a_slot_left_out_leaves_help(slots):
+    assert texts.text("risk", **slots) == texts.LAST_RESORT
+    assert texts.text("no such text") == texts.LAST_RESORT
