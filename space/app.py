@@ -65,15 +65,18 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         def answer(history: list[dict]) -> Iterator[list[dict]]:
             yield from reply_to(history, loading)
 
-        # Two steps: reading a message and showing help never waits for the model, nor for its queue.
-        read = {"inputs": [message, chat, country], "outputs": [message, chat], "concurrency_limit": None}
+        # Two steps: reading a message and showing help never waits for the model, nor for its queue, however full.
+        read = {"inputs": [message, chat, country], "outputs": [message, chat], "queue": False}
         private = {"api_visibility": "private", "show_progress": "hidden"}
         answers = [
             trigger(receive, **read, **private).then(answer, chat, chat, concurrency_limit=1, **private)
             for trigger in (message.submit, send.click)
         ]
         stop.click(None, cancels=answers, queue=False, api_visibility="private")
-        clear.click(lambda: ([], ""), outputs=[chat, message], cancels=answers, queue=False, **private)
+        # In the browser alone: a person can wipe the screen whatever the server does.
+        clear.click(None, cancels=answers, queue=False, api_visibility="private").then(
+            None, outputs=[chat, message], js="() => [[], '']", **private
+        )
         country.change(helplines.bar_html, country, bar, queue=False, **private)
         page.load(lambda: notice(loading), outputs=status, concurrency_limit=None, **private)
     return page

@@ -1,6 +1,6 @@
 """Gradio with its leaks closed: what the server may answer, keep and write down.
 
-Each default that is switched off here was measured to leak in Gradio 6.31; tests/test_privacy_of_the_space.py checks
+Each default that is switched off here was measured to leak in Gradio 6.31; tests/test_space.py checks
 them again on every upgrade.
 """
 
@@ -14,7 +14,15 @@ from starlette.responses import PlainTextResponse
 
 
 MAX_BODY = 256 * 1024  # bytes: a long conversation travels with each message, a file must not
-PATHS = ("/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css")
+PATHS = (
+    "/",
+    "/config",
+    "/favicon.ico",
+    "/gradio_api/run/predict",  # steps that wait for no queue; the others refuse to be called here
+    "/manifest.json",
+    "/robots.txt",
+    "/theme.css",
+)
 PREFIXES = (
     "/assets/",
     "/static/",

@@ -75,10 +75,12 @@ class Server:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def say(self, message: str, history: list | None = None, country: str = "US") -> list[dict]:
-        """Send one message through the queue as the page does, and return the conversation once the reply is done."""
+        """Send one message in two steps as the page does, and return the conversation once the reply is done."""
         config = httpx.get(f"{self.url}/config").json()
         receive, answer = (self.step(config, name) for name in ("receive", "answer"))
-        _, chat = self.run(receive, [message, history or [], country])
+        step = {"data": [message, history or [], country], "fn_index": receive, "session_hash": "test"}
+        read = httpx.post(f"{self.url}/gradio_api/run/predict", json=step, timeout=60).raise_for_status()
+        _, chat = read.json()["data"]
         result = self.run(answer, [chat])
         return result[0] if result else chat
 

@@ -98,6 +98,16 @@ def test_clear_empties_the_conversation(page, words):
     page.wait_for_function("!document.querySelector('#chat').innerText.includes('hello there')")
 
 
+def test_clear_in_the_middle_of_a_reply_ends_it(page, words):
+    open_chat(page, words)
+    say(page, "tell me slowly")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    page.click("#clear")
+    page.wait_for_timeout(2000)
+    assert "listening" not in page.locator("#chat").inner_text()
+    assert words.written().rstrip().endswith("closed")
+
+
 def test_crisis_shows_tappable_lines_at_once(page, words):
     open_chat(page, words)
     before = words.written()

@@ -11,16 +11,29 @@ from privacy import redact
 BUILD = "data/build_dataset.py"
 
 
+# Title, question, answer; no comma in them, so that the CSV below needs no quoting.
+ASKED = [
+    ("Why do I wake at four?", "Every night I lie there counting the hours until the alarm", "Try leaving the clock in another room and see what the dark feels like without numbers."),
+    ("My sister stopped calling", "We argued about the wedding in May and it has been silence since", "Silence often hides hurt on both ends; what would a short message without any argument say?"),
+    ("Can shyness go away?", "I eat lunch in my car because the canteen makes my hands shake", "Perhaps begin with one colleague and one coffee rather than the whole noisy room."),
+    ("I shout at my kids", "By bedtime I am so tired that small spills make me explode", "Tired parents have short fuses; who could take one evening a week off your shoulders?"),
+    ("New job and new fear", "I keep expecting somebody to find out that I know nothing", "Many beginners feel like impostors; keep a list of what you solved each Friday."),
+    ("How long does grief last?", "My grandfather died two winters ago and his coat still hangs in our hall", "There is no timetable for missing someone; what does the coat mean to you today?"),
+    ("Is crying at films odd?", "Adverts with dogs set me off and my mates laugh at me", "Tears show that something touched you; plenty of gentle men cry at dogs."),
+    ("Moving away from home", "University is four hundred miles off and I have never even done laundry", "Skills such as laundry come quickly; missing people deserves more of your attention."),
+    ("He checks my phone", "My boyfriend reads my messages and calls it love", "Love leaves room for privacy; a domestic abuse worker can help you think this through safely."),
+    ("Exam panic", "My mind empties as soon as the paper is turned over", "Slow breathing before opening the booklet helps some people find their first sentence."),
+    ("Lonely after retiring", "Thirty years on the railway and now the phone never rings", "Where did railway friends gather in the past and could you suggest meeting there again?"),
+    ("Angry at everything", "Queues and slow walkers and my own shoes all make me furious", "Anger sometimes stands guard over sadness; what happened around the time it started?"),
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A recipe over a tiny counsel-chat of our own making, with a repeat, an advertisement and an empty answer."""
     folder = tmp_path_factory.mktemp("small")
     rows = ["questionID,questionTitle,questionText,topics,therapistInfo,therapistURL,answerText,upvotes"]
-    for number in range(12):
-        rows.append(
-            f"{number},Question {number}?,I keep thinking about matter {number} and number {number * 7} at night,sleep,Jo Doe,x,"
-            f"It is number {number * 13} that keeps you up; what would you tell a friend about matter {number} tonight?,1"
-        )
+    rows += [f"{number},{title},{asked},sleep,Jo Doe,x,{told},1" for number, (title, asked, told) in enumerate(ASKED)]
     rows.append(rows[1])
     rows.append("90,Alone?,I am alone in a new town and know nobody,x,Jo,x,,1")
     (folder / "counsel-chat").mkdir()

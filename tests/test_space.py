@@ -60,7 +60,15 @@ def test_invalid_request_is_not_quoted_in_the_output(space):
         for line in events.iter_lines():
             if "process_completed" in line:
                 break
+    for forged in (body, {"data": [MARKER], "fn_index": 0}, {"data": [MARKER, {"a": 1}, [MARKER]], "fn_index": 0}):
+        httpx.post(f"{space.url}/gradio_api/run/predict", json=forged)
     assert MARKER not in space.written()
+
+
+def test_what_waits_for_the_model_cannot_jump_its_queue(space):
+    config = httpx.get(f"{space.url}/config").json()
+    step = {"data": [[{"role": "user", "content": "hi"}]], "fn_index": space.step(config, "answer")}
+    assert httpx.post(f"{space.url}/gradio_api/run/predict", json=step).status_code == 404
 
 
 @pytest.mark.parametrize(
