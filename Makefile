@@ -4,7 +4,8 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check --quiet
+# Progress bars for a person, silence for a log.
+PIP := $(PY) -m pip install --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 READY := .venv/.ready
 
 LOOP := build/embedded
