@@ -24,6 +24,10 @@ FAST_MALLOC := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:gli
 export HF_HUB_DISABLE_TELEMETRY = 1
 LOCAL := HF_HUB_OFFLINE=1
 
+# Two warnings that nobody can act on: PEFT and TRL use a name that transformers has renamed, and PEFT looks for the
+# base's config on the Hub, where this loop does not go.
+export PYTHONWARNINGS = ignore::FutureWarning:transformers.modeling_utils,ignore::UserWarning:peft.utils.save_and_load
+
 .PHONY: run test check clean space
 .DELETE_ON_ERROR:
 

@@ -41,7 +41,6 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         chat = gr.Chatbot(
             show_label=False,
             elem_id="chat",
-            height="52vh",
             buttons=[],
             placeholder=text("privacy_notice"),
             sanitize_html=True,
@@ -51,9 +50,9 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         message = gr.Textbox(
             placeholder="Write here. Enter sends, Shift+Enter starts a new line.",
             label="Your message",
+            show_label=False,
             lines=1,  # with more, Enter would start a new line instead of sending
             max_lines=8,
-            autofocus=True,
             elem_id="message",
         )
         with gr.Row():

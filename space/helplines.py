@@ -85,13 +85,13 @@ def _line_html(line: dict) -> str:
 
 
 def bar_html(country: str) -> str:
-    """One slim line of help as HTML; for an unknown country, emergency advice that holds anywhere."""
+    """The lines of help as an HTML list; for an unknown country, emergency advice that holds anywhere."""
     numbers = emergency(country)
     danger = " or ".join(_link(number, phone_href(number)) for number in numbers) or "call your local emergency number"
-    parts = [_line_html(line) for line in lines(country)[:SHOWN]]
+    parts = [f"In danger now: {danger}", *map(_line_html, lines(country)[:SHOWN])]
     if not numbers:
         parts.append(f"United States: {_link(ELSEWHERE, phone_href(ELSEWHERE))}")
-    return f'<div class="helplines">In danger now: {danger} | {" | ".join([*parts, f"Anywhere: {FIND}"])}</div>'
+    return f'<ul class="helplines">{"".join(f"<li>{part}</li>" for part in [*parts, f"Anywhere: {FIND}"])}</ul>'
 
 
 def plain_text(country: str) -> str:

@@ -69,6 +69,25 @@ def test_help_is_on_screen_before_the_first_word(page, words):
     assert "not a person" in page.locator("#banner").inner_text()
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 800), (320, 568)])
+def test_help_stays_on_screen_on_a_phone(browser, words, width, height):
+    page = browser.new_page(viewport={"width": width, "height": height}, is_mobile=True, has_touch=True)
+    open_chat(page, words)
+    page.wait_for_timeout(1000)  # a box that takes the focus late would scroll the page down to it
+    assert is_in_view(page, height)
+    say(page, "hello there")
+    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    assert is_in_view(page, height)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def is_in_view(page, height) -> bool:
+    box = page.locator('#help-bar a[href="tel:988"]').bounding_box()
+    return 0 <= box["y"] and box["y"] + box["height"] <= height
+
+
 def test_reply_streams(page, words):
     open_chat(page, words)
     say(page, "tell me slowly")
