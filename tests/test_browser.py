@@ -85,7 +85,7 @@ def test_help_stays_on_screen_on_a_phone(browser, words, width, height):
 
 def is_in_view(page, height) -> bool:
     box = page.locator('#help-bar a[href="tel:988"]').bounding_box()
-    return 0 <= box["y"] and box["y"] + box["height"] <= height
+    return box["y"] >= 0 and box["y"] + box["height"] <= height
 
 
 def test_reply_streams(page, words):

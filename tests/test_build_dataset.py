@@ -1,6 +1,7 @@
 """The builder by its real command: a corpus of our dialogues and a small made-up source, and how bad input ends."""
 
 import json
+import shutil
 
 import pytest
 
@@ -91,7 +92,9 @@ def test_splits_never_cut_a_group(loop):
     ("change", "sentence"),
     [
         (lambda folder: (folder / "counsel-chat/counselchat-data.csv").write_text("a,b\n1,2\n"), "column"),
-        (lambda folder: (folder / "counsel-chat/counselchat-data.csv").unlink(), "counsel-chat"),
+        (lambda folder: (folder / "counsel-chat/counselchat-data.csv").unlink(), "is empty"),
+        (lambda folder: (folder / "counsel-chat/counselchat-data.csv").write_text(""), "is empty"),
+        (lambda folder: shutil.rmtree(folder / "counsel-chat"), "is missing"),
         (lambda folder: (folder / "small.yaml").write_text("colour: red\n"), "colour"),
     ],
 )
@@ -113,8 +116,38 @@ def test_unknown_recipe_and_foreign_folder_are_refused(small, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").write_text("dear diary")
     done = build(small, tmp_path / "mine", check=False)
-    assert done.returncode == 2
+    assert (done.returncode, "is no build of this script" in done.stderr) == (2, True)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_the_folder_of_another_build_is_refused_and_kept(small, tmp_path):
+    build(small, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    done = command(BUILD, "--recipe", "embedded", "--output", tmp_path / "out", check=False)
+    assert (done.returncode, "holds a build of recipe small" in done.stderr) == (2, True)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(b"%PDF-1.4 broken", "PDF"), (None, "has no text in it")])
+def test_a_pdf_without_text_is_one_sentence(tmp_path, content, sentence):
+    (tmp_path / "guideline-pdfs").mkdir()
+    (tmp_path / "guideline-pdfs/scan.pdf").write_bytes(content or EMPTY_PDF)
+    public = (ROOT / "data/recipes/public.yaml").read_text(encoding="utf-8")
+    head, sources = public.split("sources:\n", 1)
+    (tmp_path / "pdf.yaml").write_text(f"{head}sources:\n  guideline-pdfs:{sources.split('  guideline-pdfs:')[1]}")
+    recipe = ["--recipe", tmp_path / "pdf.yaml", "--local", tmp_path, "--output", tmp_path / "out"]
+    done = command(BUILD, *recipe, check=False)
+    assert done.returncode == 2
+    assert "scan.pdf" in done.stderr.strip().splitlines()[-1]
+    assert sentence in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+# One page, nothing on it.
+EMPTY_PDF = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 200]>>endobj\ntrailer<</Root 1 0 R>>\n"
+)
 
 
 def test_a_broken_line_is_a_reject_and_the_build_goes_on(tmp_path):

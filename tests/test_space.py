@@ -145,6 +145,14 @@ def test_without_model_or_network_it_starts_shows_help_and_says_what_is_missing(
     assert "tel:988" in crisis
 
 
+def test_an_adapter_of_another_base_is_said_on_the_page(tmp_path, loop):
+    variables = {"THERAGEN_ADAPTER": str(loop / "adapter"), "THERAGEN_BASE": "other/base"}
+    with serving(ROOT / "space/app.py", tmp_path / "log", **variables) as server:
+        reply = str(server.say("hello")[-1]["content"])
+    assert "not on other/base" in reply
+    assert str(loop) not in reply
+
+
 def environment_of(requirements: Path, folder: Path) -> str:
     """Make a virtual environment that holds what the requirements name, and what those need, and nothing else.
 
