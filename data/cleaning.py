@@ -98,13 +98,18 @@ def alternates(row: Row) -> Row | str:
 
 
 def without_signature(row: Row) -> Row:
-    """Drop a last short line that signs a reply with a name and credentials."""
-    return _with_replies(row, _unsigned)
+    """Drop what signs a reply, a short last line or sentence with its writer's name or credentials, and the full name."""
+    return _with_replies(row, lambda reply: _unsigned(reply, row.author))
 
 
-def _unsigned(reply: str) -> str:
-    body, _, last = reply.rpartition("\n")
-    return body.strip() if body.strip() and len(last.split()) <= 12 and CREDENTIAL.search(last) else reply
+def _unsigned(reply: str, author: str) -> str:
+    names = re.findall(r"\w{3,}", author)
+    signed = re.compile("|".join([CREDENTIAL.pattern, *(rf"\b{re.escape(name)}\b" for name in names)]))
+    for border in ("\n", r"(?<=[.!?])\s+|\s+(?=~)"):  # a last line, then a last sentence
+        *body, last = re.split(border, reply)
+        if body and len(last.split()) <= 12 and signed.search(last):
+            reply = reply[: -len(last)].strip()
+    return re.sub(re.escape(author), "[NAME_1]", reply, flags=re.IGNORECASE) if author else reply
 
 
 def without_contacts(row: Row) -> Row | str:
@@ -165,6 +170,7 @@ STEPS = (
     does_not_advertise,
     without_signature,
     without_contacts,
+    without_signature,  # again: an address below it hid it
     has_no_empty_turn,
     is_long_enough,
     is_short_enough,

@@ -119,16 +119,13 @@ def write(
         configs = {"default": public} if public else {}
         if len(public) < len(entries):
             configs["full"] = entries
-        for config, chosen in configs.items():
-            for split in SPLITS:
-                _write_split([entry for entry in chosen if entry["split"] == split], part / parquet(config, split))
         report = {
             "made_by": MADE_BY,
             "recipe": recipe.name,
             "fingerprint": fingerprint,
             "base": recipe.base,
             "sources": _per_source(recipe, entries, rejects, read_counts),
-            "configs": {config: _per_split(chosen) for config, chosen in configs.items()},
+            "configs": {config: _write_config(config, chosen, part / "corpus") for config, chosen in configs.items()},
             "removed": dict(sorted(removed.items())),
         }
         _write_card(recipe, report, part / "corpus" / "README.md")
@@ -139,14 +136,32 @@ def write(
     return report
 
 
-def parquet(config: str, split: str) -> str:
-    return f"corpus/{'data' if config == 'default' else config}/{split}-00000-of-00001.parquet"
+def _write_config(config: str, entries: list[dict], corpus: Path) -> dict:
+    """Write one Parquet file for each split and return what the report says of it."""
+    result = {}
+    for split in SPLITS:
+        chosen = [entry for entry in entries if entry["split"] == split]
+        file = _write_split(chosen, split, corpus / ("data" if config == "default" else config))
+        result[split] = {
+            "file": file.relative_to(corpus).as_posix(),
+            "rows": len(chosen),
+            "groups": len({entry["group"] for entry in chosen}),
+            "tokens": sum(entry["n_tokens"] for entry in chosen),
+        }
+    return result
 
 
-def _write_split(entries: list[dict], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _write_split(entries: list[dict], split: str, folder: Path) -> Path:
+    """Write rows under a name that ends in their hash.
+
+    `load_dataset` knows a local folder by its name and its card alone: with the same file names it would go on serving
+    an earlier build's rows from its cache, even those of another folder (datasets 5.2).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{split}.part"
     rows = [{key: entry[key] for key in SCHEMA.names} for entry in entries]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), file, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
+    return part.rename(folder / f"{split}-00000-of-00001-{_sha256(part)[:16]}.parquet")
 
 
 def _per_source(recipe: Recipe, entries: list[dict], rejects: list[Reject], read_counts: Counter) -> dict:
@@ -166,18 +181,6 @@ def _per_source(recipe: Recipe, entries: list[dict], rejects: list[Reject], read
         }
         for source in recipe.sources
     }
-
-
-def _per_split(entries: list[dict]) -> dict:
-    result = {}
-    for split in SPLITS:
-        chosen = [entry for entry in entries if entry["split"] == split]
-        result[split] = {
-            "rows": len(chosen),
-            "groups": len({entry["group"] for entry in chosen}),
-            "tokens": sum(entry["n_tokens"] for entry in chosen),
-        }
-    return result
 
 
 def _move(part: Path, output: Path) -> None:
@@ -205,12 +208,10 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
     configs = [
         {
             "config_name": config,
-            "data_files": [
-                {"split": split, "path": parquet(config, split).removeprefix("corpus/")} for split in SPLITS
-            ],
+            "data_files": [{"split": split, "path": entry["file"]} for split, entry in splits.items()],
             **({"default": True} if config == "default" else {}),
         }
-        for config in report["configs"]
+        for config, splits in report["configs"].items()
     ]
     rows = sum(split["rows"] for split in next(iter(report["configs"].values())).values())
     kept = [source for source in recipe.sources if report["sources"][source.name]["redistributable"]]

@@ -15,6 +15,7 @@ class Row(NamedTuple):
     messages: list[dict]
     topic: str | None = None
     group: str = ""
+    author: str = ""  # who wrote the replies, so that the name can be taken out of them; never written anywhere
 
     @property
     def file(self) -> str:

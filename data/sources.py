@@ -90,7 +90,7 @@ def _from_user_to_assistant(turns: list[tuple[str, str]]) -> list[dict]:
 
 
 def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
-    """One answer a CSV row; therapists' names and pages are never taken over. All answers to a question are one group."""
+    """One answer a CSV row; therapists' names and pages are taken over only to be removed. All answers to a question are one group."""
     csv.field_size_limit(2**24)
     for file in files:
         with file.open(encoding="utf-8", newline="") as opened:
@@ -104,7 +104,10 @@ def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterat
                 topic = ", ".join((record.get("topics") or record.get("topic") or "").split(","))
                 messages = question_and_answer(question, record["answerText"] or "")
                 where = f"{file.relative_to(folder)}:row {number}"
-                yield Row(source.name, where, messages, topic, f"{source.name}:{record['questionID']}")
+                # One column holds the name alone, the other a whole profile that starts with it.
+                author = (record.get("therapistName") or record.get("therapistInfo") or "").strip().split("\n")[0]
+                group = f"{source.name}:{record['questionID']}"
+                yield Row(source.name, where, messages, topic, group, author.split(",")[0])
 
 
 def _title_and_text(title: str, text: str) -> str:

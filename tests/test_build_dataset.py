@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 
+from cleaning import without_signature
 from conftest import ROOT, command
 from privacy import redact
+from rows import Row
 
 
 BUILD = "data/build_dataset.py"
@@ -72,6 +74,23 @@ def test_twice_gives_the_same_bytes(small, tmp_path):
 def test_an_unchanged_build_is_not_repeated(small, tmp_path):
     build(small, tmp_path / "out")
     assert "up to date" in build(small, tmp_path / "out").stdout
+
+
+def test_a_changed_corpus_is_not_served_from_an_earlier_ones_cache(small, tmp_path):
+    """Both builds are called `corpus`, as all of ours are; only what is in them differs."""
+    from datasets import load_dataset
+
+    build(small, tmp_path / "one")
+    before = load_dataset(str(tmp_path / "one/corpus"), split="train")
+    changed = tmp_path / "changed"
+    shutil.copytree(small, changed)
+    file = changed / "counsel-chat/counselchat-data.csv"
+    file.write_text(file.read_text().replace("Try leaving", "Consider leaving"))
+    build(changed, tmp_path / "two")
+    after = load_dataset(str(tmp_path / "two/corpus"), split="train")
+    assert len(before) == len(after)
+    assert "Consider leaving" in str(after["messages"][:])
+    assert "Consider leaving" not in str(before["messages"][:])
 
 
 def test_splits_never_cut_a_group(loop):
@@ -159,6 +178,27 @@ def test_a_broken_line_is_a_reject_and_the_build_goes_on(tmp_path):
     command(BUILD, "--recipe", tmp_path / "broken.yaml", "--output", tmp_path / "out")
     rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
     assert [reject["where"] for reject in rejects] == ["broken.jsonl:7"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "left"),
+    [
+        ("Be well.\nRobin J. Doe, DBH, LPC", "Be well."),
+        ("Be well. ~Robin ([URL_1])", "Be well."),
+        ("I wish you the best!\n\nDr. Robin Doe  [URL_1]", "I wish you the best!"),
+        ("Be well.\nWarm regards, Jo Roe, LMHC", "Be well."),
+        ("It was Robin Doe who said so, long ago, in a book that I like and that many people read.",
+         "It was [NAME_1] who said so, long ago, in a book that I like and that many people read."),
+        ("A robin sang at dawn.\nTell me about the robin.", "A robin sang at dawn.\nTell me about the robin."),
+        ("Robin Doe", "[NAME_1]"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_reply_is_not_signed(reply, left):
+    row = Row(
+        "x", "x:1", [{"role": "user", "content": "?"}, {"role": "assistant", "content": reply}], author="Robin Doe"
+    )
+    assert without_signature(row).messages[-1]["content"] == left
 
 
 @pytest.mark.parametrize(
