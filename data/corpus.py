@@ -223,7 +223,7 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
         size_categories=_size_category(rows),
         task_categories=["text-generation"],
         annotations_creators=["no-annotation"],
-        language_creators=["expert-generated", "found"] if len(kept) > 1 else ["machine-generated"],
+        language_creators=["machine-generated", *(["expert-generated", "found"] if len(kept) > 1 else [])],
         source_datasets=[source.hub for source in kept if source.hub] or ["original"],
         tags=["mental-health", "emotional-support", "conversational", "not-for-all-audiences"],
         configs=configs,

@@ -41,7 +41,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture
 def page(browser):
-    opened = browser.new_page(viewport={"width": 900, "height": 1000})
+    opened = browser.new_page(viewport={"width": 900, "height": 720})
     opened.set_default_timeout(30_000)
     yield opened
     opened.close()

@@ -131,6 +131,7 @@ def wait_for_first_step(process, seconds: float = 120) -> None:
     ("arguments", "sentence"),
     [
         (["train/sft.py", "--config", "train/recipes/none.yaml"], "There is no file train/recipes/none.yaml"),
+        (["train/sft.py", "--output_dir", "build/none"], "No corpus is named"),
         ([*RECIPE, "--dataset_name", "build/no-such-corpus"], "There is no corpus in build/no-such-corpus"),
         (["train/score.py", "--adapter", "build/none", "--corpus", "build/none"], "There is no corpus in build/none"),
     ],
@@ -140,6 +141,26 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence):
     assert done.returncode == 2
     assert sentence in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_base_that_is_nowhere_is_one_sentence(loop, tmp_path):
+    base = [
+        "--model_name_or_path",
+        "no/such-base",
+        "--dataset_name",
+        loop / "corpus",
+        "--output_dir",
+        tmp_path / "out",
+    ]
+    done = command(*RECIPE, *base, check=False)
+    assert (done.returncode, "The base no/such-base could not be loaded" in done.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_config_that_the_corpus_lacks_is_one_sentence(loop):
+    score = ["train/score.py", "--adapter", loop / "adapter", "--corpus", loop / "corpus", "--config", "full"]
+    done = command(*score, check=False)
+    assert (done.returncode, "has no config full" in done.stderr.strip().splitlines()[-1]) == (2, True)
 
 
 def test_unknown_recipe_key_fails(tmp_path):

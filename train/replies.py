@@ -16,7 +16,7 @@ def side_by_side(model, tokenizer, conversations, seed: int, max_new_tokens: int
     for number, (messages, ours, theirs) in enumerate(zip(conversations, adapter, base, strict=True), 1):
         parts.append(
             f"## {number}\n\n**Person:** {flat(messages[0]['content'])}\n\n**Base:** {flat(theirs)}\n\n"
-            f"**Adapter:** {flat(ours)}\n\n**Written by a person:** {flat(messages[1]['content'])}\n"
+            f"**Adapter:** {flat(ours)}\n\n**In the corpus:** {flat(messages[1]['content'])}\n"
         )
     return "\n".join(parts)
 

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 import torch
-from datasets import load_dataset
 from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from base_model import BaseUnavailable, best_dtype, resolve
 from card import render_model_card
+from loading import load_conversations
 from perplexity import compare, negative_log_likelihoods
 from replies import side_by_side
 from run_record import write_json
@@ -26,7 +26,8 @@ SEED = 20
 
 def main(options: argparse.Namespace) -> None:
     set_seed(SEED)
-    rows = load_rows(options.corpus, options.config, options.split, options.limit)
+    rows = load_conversations(options.corpus, options.config, options.split)
+    rows = rows.select(range(min(options.limit or len(rows), len(rows))))
     model, tokenizer, base = load_adapter(options.adapter, options.base)
 
     print(f"Perplexity of base and adapter on {len(rows)} held-out conversations; next: {options.replies} replies.")
@@ -50,15 +51,6 @@ def main(options: argparse.Namespace) -> None:
     report(results["perplexity"], folder)
 
 
-def load_rows(corpus: str, config: str | None, split: str, limit: int | None):
-    if corpus.startswith(("build", ".", "/")) and not Path(corpus).is_dir():
-        raise ValueError(f"There is no corpus in {corpus}: build it with python data/build_dataset.py.")
-    rows = load_dataset(corpus, config, split=split)
-    if not len(rows):
-        raise ValueError(f"The {split} split of {corpus} is empty.")
-    return rows.select(range(min(limit or len(rows), len(rows))))
-
-
 def load_adapter(adapter: Path, base: str | None):
     """Load base and adapter as one model; raises ValueError when `base` is not the one the adapter was trained on."""
     if not (adapter / "adapter_config.json").is_file():
@@ -67,7 +59,12 @@ def load_adapter(adapter: Path, base: str | None):
     if base and base != trained_on:
         raise ValueError(f"The adapter in {adapter} was trained on {trained_on}, not on {base}: leave --base out.")
     dtype = best_dtype()
-    model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype)
+    except OSError as error:
+        raise ValueError(
+            f"The base {trained_on} could not be loaded: check its access terms and the network."
+        ) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The adapter in the base's own type: mixed types would be cast at every layer.
     model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False).to(device).eval()
@@ -98,6 +95,6 @@ def parse_options() -> argparse.Namespace:
 if __name__ == "__main__":
     try:
         main(parse_options())
-    except (ValueError, FileNotFoundError, BaseUnavailable) as problem:
+    except (ValueError, BaseUnavailable) as problem:
         print(str(problem).split("\n")[0], file=sys.stderr)
         sys.exit(2)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import (
@@ -29,6 +28,7 @@ from trl import (
 )
 
 from base_model import BaseUnavailable, best_dtype, resolve
+from loading import load_conversations
 from run_record import check_same_inputs, inputs_of, write_adapter
 
 
@@ -57,10 +57,10 @@ class StopOnCtrlC(TrainerCallback):
 
 
 def main(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> None:
-    rows = load_rows(script)
+    rows = load_conversations(script.dataset_name, script.dataset_config, script.dataset_train_split)
     inputs = inputs_of(rows, script, training, model_args)
-    checkpoint = find_checkpoint(script, training, inputs)
     model, tokenizer = load_model(model_args, script.base_id)
+    checkpoint = find_checkpoint(script, training, inputs)
     stop = StopOnCtrlC()
     trainer = SFTTrainer(
         model=model,
@@ -78,32 +78,27 @@ def main(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> Non
     print(f"Adapter in {training.output_dir}. Next: python train/score.py --adapter {training.output_dir}")
 
 
-def load_rows(script: Arguments):
-    """Read the training split; rows stay conversations, the trainer renders them with the base's chat template."""
-    folder = Path(script.dataset_name or "")
-    if folder.is_absolute() or script.dataset_name.startswith(("build", ".")):
-        require(folder.is_dir(), f"There is no corpus in {folder}: build it with python data/build_dataset.py.")
-    rows = load_dataset(script.dataset_name, script.dataset_config, split=script.dataset_train_split)
-    require("messages" in rows.column_names, f"{script.dataset_name} has no 'messages' column: {rows.column_names}.")
-    require(len(rows) > 0, f"The {script.dataset_train_split} split of {script.dataset_name} is empty.")
-    return rows
-
-
 def load_model(model_args: ModelConfig, base_id: str | None):
     """Load base and tokenizer; the model carries the name that PEFT writes into adapter_config.json."""
     base = model_args.model_name_or_path
     require(base_id or not Path(base).is_dir(), f"{base} is a folder of this machine: add --base_id with its Hub id.")
     dtype = best_dtype() if model_args.dtype == "auto" else getattr(torch, model_args.dtype)
     folder = resolve(base)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        revision=model_args.model_revision,
-        dtype=dtype,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=get_quantization_config(model_args),
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            revision=model_args.model_revision,
+            dtype=dtype,
+            attn_implementation=model_args.attn_implementation,
+            quantization_config=get_quantization_config(model_args),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=model_args.model_revision)
+    except OSError as error:
+        raise ValueError(
+            f"The base {base} could not be loaded: check its Hub id, its access terms and the network."
+        ) from error
     model.name_or_path = base_id or base
-    return model, AutoTokenizer.from_pretrained(folder, revision=model_args.model_revision)
+    return model, tokenizer
 
 
 def find_checkpoint(script: Arguments, training: SFTConfig, inputs: dict) -> str | None:
