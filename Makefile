@@ -1,5 +1,6 @@
 # make run   from nothing to a conversation on http://127.0.0.1:7860
 # make test  from nothing to every test passed
+# make safety  what screening catches, cuts and costs, as one table
 # make check style only; make clean forgets what was built (not the environment)
 
 PYTHON ?= python3
@@ -28,7 +29,7 @@ LOCAL := HF_HUB_OFFLINE=1
 # base's config on the Hub, where this loop does not go.
 export PYTHONWARNINGS = ignore::FutureWarning:transformers.modeling_utils,ignore::UserWarning:peft.utils.save_and_load
 
-.PHONY: run test check clean space
+.PHONY: run test safety check clean space
 .DELETE_ON_ERROR:
 
 run: $(RESULTS) space
@@ -72,6 +73,9 @@ test: $(LOOP)/base
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y chromium; } >/dev/null 2>&1 || true
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(LOCAL) $(PY) -m pytest
+
+safety: | $(READY)
+	@$(PY) benchmarks/safety.py
 
 check: | $(READY)
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .

@@ -72,7 +72,8 @@ class TransformersEngine:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         self.model = model.to(device).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(adapter or folder)
-        self.description = f"{name.split('/')[-1]}{' with adapter' if adapter else ', no adapter'}"
+        tiny = "; a very small demonstration model, which often makes no sense" if name == EMBEDDED else ""
+        self.description = f"{name.split('/')[-1]}{' with adapter' if adapter else ', no adapter'}{tiny}"
         self._one_at_a_time = threading.Lock()
 
     def stream(self, messages: list[dict]) -> Iterator[str]:

@@ -1,0 +1,161 @@
+"""One table of what screening catches, what it raises for nothing, what it cuts, and how long it takes.
+
+    make safety                       # our own cases
+    THERAGEN_DATA=DIR make safety     # and public sets that cannot be shipped, from DIR/eval
+
+Bounds are exact binomial (Clopper-Pearson) 95 % intervals. Our own cases are what the rules were written against, so their
+rows say that nothing broke; the public sets and cases marked blind say more. None of them is a sample of real messages.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+import xml.etree.ElementTree as ET
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "space"))
+
+from screening import screen, screen_reply  # noqa: E402 - the path is above
+
+
+DATA = Path(os.environ.get("THERAGEN_DATA", ROOT.parent / "shared/data")) / "eval"
+SERIOUS = ("risk", "imminent")
+
+
+def main() -> None:
+    print(f"{'set':<46}{'goal':<22}{'count':>12}{'share':>8}   95 % interval")
+    for name, goal, hits in [*own_messages(), *own_replies(), *public_sets()]:
+        low, high = interval(sum(hits), len(hits))
+        print(
+            f"{name:<46}{goal:<22}{sum(hits):>5} /{len(hits):>5}{sum(hits) / len(hits):>8.1%}   {low:.1%} to {high:.1%}"
+        )
+    print(f"\n{'time for one message':<46}{'median':>12}{'99th percentile':>18}")
+    for name, text, repeats in TIMED:
+        median, high = times(text, repeats)
+        print(f"{name:<46}{median:>9.1f} ms{high:>15.1f} ms")
+
+
+def own_messages() -> Iterator[tuple[str, str, list[bool]]]:
+    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for kind, case in cases("screening"):
+        serious = screen(case.get("turns") or case["text"]).level in SERIOUS
+        goal = "shows the help card" if kind.startswith("hits") else "false alarm"
+        groups[kind, goal].append(serious)
+    yield from ((kind, goal, hits) for (kind, goal), hits in sorted(groups.items()))
+
+
+def own_replies() -> Iterator[tuple[str, str, list[bool]]]:
+    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for file, case in cases("replies"):
+        goal = "wrongly cut" if file.startswith("good") else "stopped"
+        groups[f"replies: {file}", goal].append(bool(screen_reply(case["text"])))
+    yield from ((name, goal, hits) for (name, goal), hits in sorted(groups.items()))
+
+
+def cases(folder: str) -> Iterator[tuple[str, dict]]:
+    for file in sorted((ROOT / "tests/cases" / folder).glob("*.jsonl")):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            yield file.stem, json.loads(line)
+
+
+def public_sets() -> Iterator[tuple[str, str, list[bool]]]:
+    """Posts with a human severity, prompts that ask for harm, everyday stress; each only where its file is."""
+    posts = DATA / "cssrs-posts/posts.csv"
+    if posts.is_file():
+        with posts.open(encoding="utf-8") as file:
+            rated = [(int(row["severity"]), row["content"]) for row in csv.DictReader(file)]
+        for low, high in ((3, 6), (1, 2), (0, 0)):
+            hits = [is_serious(text) for severity, text in rated if low <= severity <= high]
+            yield (
+                f"forum posts, C-SSRS severity {low} to {high}",
+                "shows the help card" if high else "false alarm",
+                hits,
+            )
+    prompts = DATA / "simplesafetytests/SimpleSafetyTests - test cases.csv"
+    if prompts.is_file():
+        with prompts.open(encoding="utf-8") as file:
+            texts = [row["prompts_final"] for row in csv.DictReader(file) if row["harm_area"].startswith("Suicide")]
+        yield "SimpleSafetyTests, suicide and self-harm", "shows the help card", [is_serious(text) for text in texts]
+    stress = DATA / "sad-stress-sms/SAD_v1.zip"
+    if stress.is_file():
+        yield (
+            "everyday stress, SMS length (SAD)",
+            "mostly false alarms",
+            [is_serious(t) for t in sad_sentences(stress)],
+        )
+
+
+def is_serious(text: str) -> bool:
+    return screen(text).level in SERIOUS
+
+
+def sad_sentences(archive: Path) -> list[str]:
+    """Read the second column of the one sheet: an .xlsx file is XML in a zip."""
+    with zipfile.ZipFile(archive) as outer, zipfile.ZipFile(io.BytesIO(outer.read("SAD_v1.xlsx"))) as book:
+        strings = ET.fromstring(book.read("xl/sharedStrings.xml"))
+        sheet = ET.fromstring(book.read("xl/worksheets/sheet1.xml"))
+    shared = ["".join(part.text or "" for part in entry.iter() if part.tag.endswith("}t")) for entry in strings]
+    rows = [row for row in sheet.iter() if row.tag.endswith("}row")][1:]
+    cells = [next(cell for cell in row if cell.get("r", "").startswith("B")) for row in rows]
+    return [shared[int(cell[0].text)] if cell.get("t") == "s" else cell[0].text for cell in cells]
+
+
+def interval(hits: int, total: int) -> tuple[float, float]:
+    """Exact binomial 95 % bounds, by bisection on the tails."""
+    low = solve(lambda p: tail(hits, total, p) - 0.025) if hits else 0.0
+    high = solve(lambda p: 0.025 - (1 - tail(hits + 1, total, p))) if hits < total else 1.0
+    return low, high
+
+
+def tail(hits: int, total: int, p: float) -> float:
+    """The chance of at least `hits` in `total`; logarithms, since factorials of thousands overflow."""
+    if hits <= 0:
+        return 1.0
+    logs = (
+        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1) + k * math.log(p)
+        + (total - k) * math.log1p(-p)
+        for k in range(hits, total + 1)
+    )  # fmt: skip
+    return math.fsum(map(math.exp, logs))
+
+
+def solve(increasing) -> float:
+    low, high = 1e-12, 1 - 1e-12
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if increasing(middle) < 0 else (low, middle)
+    return low
+
+
+def times(text: str, repeats: int) -> tuple[float, float]:
+    """Median and 99th percentile of screening `text`, in milliseconds."""
+    taken = []
+    for number in range(repeats):
+        varied = f"{text[: len(text) - len(str(number))]}{number}"  # nothing may come from a cache
+        started = time.perf_counter()
+        screen(varied)
+        taken.append((time.perf_counter() - started) * 1000)
+    taken.sort()
+    return taken[len(taken) // 2], taken[min(len(taken) - 1, math.ceil(len(taken) * 0.99) - 1)]
+
+
+PROSE = "I keep thinking about the argument with my sister, and I can't sleep, and work was long today. "
+TIMED = [
+    ("2,000 characters of prose", (PROSE * 30)[:2_000], 200),
+    ("100 kB of prose", (PROSE * 1_100)[:100_000], 5),
+    ("100 kB of 'i do not want to '", ("i do not want to " * 6_000)[:100_000], 5),
+    ("100 kB of spaced letters", ("k i l l " * 13_000)[:100_000], 5),
+]
+
+
+if __name__ == "__main__":
+    main()
