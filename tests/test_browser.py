@@ -170,8 +170,10 @@ def test_a_real_conversation_and_its_picture(page, loop, tmp_path):
         open_chat(page, server)
         page.wait_for_function("document.querySelector('#status').innerText.includes('with adapter')", timeout=60_000)
         say(page, "I can't switch off after work. I keep going over what my manager said.")
-        page.wait_for_function("document.querySelector('#chat .bot')?.innerText.split(' ').length > 8", timeout=60_000)
+        # A sampled reply may be short; what counts is that the model's own words arrive, not a fixed text for a fault.
+        page.wait_for_function("document.querySelector('#chat .bot')?.innerText.trim().length > 3", timeout=60_000)
         wait_until_quiet(page)
+        assert "went wrong on my side" not in last_reply(page).inner_text()
         assert httpx.get(server.url).status_code == 200
         (ROOT / "build").mkdir(exist_ok=True)
         page.screenshot(path=ROOT / "build/chat.png")

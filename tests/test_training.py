@@ -131,7 +131,7 @@ def wait_for_first_step(process, seconds: float = 120) -> None:
     ("arguments", "sentence"),
     [
         (["train/sft.py", "--config", "train/recipes/none.yaml"], "There is no file train/recipes/none.yaml"),
-        (["train/sft.py", "--output_dir", "build/none"], "No corpus is named"),
+        (["train/sft.py", "--output_dir", "build/none", "--use_cpu", "true"], "No corpus is named"),
         ([*RECIPE, "--dataset_name", "build/no-such-corpus"], "There is no corpus in build/no-such-corpus"),
         (["train/score.py", "--adapter", "build/none", "--corpus", "build/none"], "There is no corpus in build/none"),
     ],
