@@ -21,7 +21,9 @@ from texts import text
 
 
 MAX_CHARACTERS = 8_000  # of one message, for the model; screening reads all of it
-COUNTRY = os.environ.get("THERAGEN_COUNTRY", "US")
+COUNTRY = os.environ.get("THERAGEN_COUNTRY") or helplines.ANYWHERE  # until, and unless, the browser knows better
+GUESS = f"() => theragen.zones[Intl.DateTimeFormat().resolvedOptions().timeZone] ?? '{COUNTRY}'"
+BAR = f"code => theragen.bars[code] ?? theragen.bars['{helplines.ANYWHERE}']"
 
 
 def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
@@ -30,7 +32,7 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         with gr.Row(elem_id="help"):
             bar = gr.HTML(helplines.bar_html(COUNTRY), elem_id="help-bar")
             country = gr.Dropdown(
-                sorted((name, code) for code, name in helplines.countries().items()),
+                [("another country", helplines.ANYWHERE), *((n, code) for code, n in helplines.countries().items())],
                 value=COUNTRY,
                 label="Help lines for",
                 min_width=150,
@@ -76,7 +78,8 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         clear.click(None, cancels=answers, queue=False, api_visibility="private").then(
             None, outputs=[chat, message], js="() => [[], '']", **private
         )
-        country.change(helplines.bar_html, country, bar, queue=False, **private)
+        page.load(None, outputs=country, js=GUESS, **private)
+        country.change(None, country, bar, js=BAR, **private)
         page.load(lambda: notice(loading), outputs=status, concurrency_limit=None, **private)
     return page
 
@@ -132,6 +135,7 @@ def serve(loading: "Future[engine.Loaded]") -> None:
     look = {
         "css_paths": Path(__file__).with_name("style.css"),
         "theme": gr.themes.Soft(font=["system-ui", "sans-serif"]),
+        "head": f"<script>const theragen = {helplines.for_browser()}</script>",
     }
     page = build(loading).queue(**SETTINGS["queue"])
     try:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 
 DATA = Path(__file__).with_name("helplines.json")
+ZONES = Path(__file__).with_name("time_zones.json")
+ANYWHERE = "ZZ"  # stands for a country that has no lines here: its bar holds anywhere
 FIND = '<a href="https://findahelpline.com" target="_blank" rel="noopener noreferrer">findahelpline.com</a>'
 ELSEWHERE = "988"  # the one number known without the file: the United States' 988 Lifeline
 SHOWN = 3  # lines in the bar; the rest is one click away
@@ -92,6 +94,21 @@ def bar_html(country: str) -> str:
     if not numbers:
         parts.append(f"United States: {_link(ELSEWHERE, phone_href(ELSEWHERE))}")
     return f'<ul class="helplines">{"".join(f"<li>{part}</li>" for part in [*parts, f"Anywhere: {FIND}"])}</ul>'
+
+
+def for_browser() -> str:
+    """Everything the page needs to choose a country's bar by itself, as JSON that may stand in a script element.
+
+    {"bars": {country: HTML}, "zones": {time zone: country}}: so guessing and changing the country tells nobody anything, and works
+    when the server does not. A broken file of zones leaves the guess at `ANYWHERE`.
+    """
+    try:
+        grouped = json.loads(ZONES.read_text(encoding="utf-8"))["zones"]
+        zones = {zone: country for country, names in grouped.items() for zone in names}
+    except Exception:
+        zones = {}
+    bars = {country: bar_html(country) for country in [*countries(), ANYWHERE]}
+    return json.dumps({"bars": bars, "zones": zones}, ensure_ascii=True).replace("<", "\\u003c")
 
 
 def plain_text(country: str) -> str:

@@ -142,6 +142,32 @@ def test_another_country_changes_the_bar(page, words):
     page.wait_for_function("document.querySelector('#help-bar').innerHTML.includes('tel:116123')")
 
 
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("America/Chicago", "tel:911"),
+        ("Europe/London", "tel:999"),
+        ("Asia/Calcutta", "tel:112"),
+        ("America/Lima", "findahelpline.com"),
+        ("Etc/UTC", "findahelpline.com"),
+    ],
+)
+def test_country_is_guessed_from_the_time_zone_in_the_browser(browser, words, zone, shown):
+    page = browser.new_page(timezone_id=zone)
+    sent = []
+    page.on("request", lambda request: sent.append(request.post_data or ""))
+    open_chat(page, words)
+    page.wait_for_function(f"document.querySelector('#help-bar').innerHTML.includes('{shown}')", timeout=10_000)
+    page.wait_for_timeout(500)
+    assert not any(zone in body for body in sent)
+    if zone in ("America/Lima", "Etc/UTC"):
+        assert "your local emergency number" in page.locator("#help-bar").inner_text()
+    say(page, "I want to kill myself")
+    page.wait_for_selector(".help-card", timeout=5_000)
+    assert shown in page.locator(".help-card").inner_html()
+    page.close()
+
+
 def test_html_in_a_message_is_shown_not_run(page, words):
     open_chat(page, words)
     say(page, "<img src=x onerror=\"document.title='broken'\"> <script>document.title='broken'</script> hello")

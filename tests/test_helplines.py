@@ -2,8 +2,10 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import tzdata
 
 import helplines
 import texts
@@ -118,6 +120,41 @@ def test_every_line_says_how_far_it_was_checked():
 
 def test_known_numbers_are_what_the_page_shows():
     assert {"988", "911", "116123", "741741"} <= helplines.known_numbers()
+
+
+def test_every_time_zone_suggests_its_own_country_or_none():
+    """Against zone.tab of the IANA database, one country a zone; zones that are not in it are old names or no place."""
+    table = {}
+    for line in (Path(tzdata.__file__).parent / "zoneinfo/zone.tab").read_text().splitlines():
+        if not line.startswith("#"):
+            code, _, zone = line.split("\t")[:3]
+            table[zone] = code
+    zones = json.loads(helplines.for_browser())["zones"]
+    assert len(table) > 400
+    disputed = {"Europe/Simferopol"}
+    for zone, code in table.items():
+        expected = code if code in helplines.countries() and zone not in disputed else None
+        assert zones.get(zone) == expected, zone
+    assert {
+        "Iceland": "IS",
+        "US/Eastern": "US",
+        "Asia/Calcutta": "IN",
+        "GB": "GB",
+        "Eire": "IE",
+    }.items() <= zones.items()
+    assert not {"UTC", "Etc/GMT+3", "EST", "CET", "Africa/Asmera", "Antarctica/South_Pole"} & set(zones)
+    assert set(helplines.countries()) == set(zones.values())
+
+
+def test_broken_zones_leave_the_bars(monkeypatch, tmp_path):
+    monkeypatch.setattr(helplines, "ZONES", tmp_path / "none.json")
+    found = json.loads(helplines.for_browser())
+    assert found["zones"] == {}
+    assert "findahelpline.com" in found["bars"]["ZZ"]
+
+
+def test_what_stands_in_the_page_cannot_end_its_script_element():
+    assert "<" not in helplines.for_browser()
 
 
 def test_broken_texts_leave_help(monkeypatch, tmp_path):
