@@ -8,8 +8,8 @@ from contextlib import closing
 
 import helplines
 from engine import Engine
-from screening import asks_if_human, screen, screen_reply
-from texts import text
+from screening import Finding, asks_if_human, screen, screen_reply
+from texts import languages, text
 
 
 DEADLINE = 90.0  # seconds for one reply; then what was said so far stands
@@ -57,31 +57,38 @@ def help_card(history: list[dict], country: str) -> str:
     """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises."""
     try:
         turns = said(history)
-        name = fixed_text(turns)
+        name, language = fixed_text(turns)
         if not name:
             return ""
         if name == "risk" and any(is_card(entry) for entry in history):
             name = "risk_again"
-        return card(name, country)
+        return card(name, country, language)
     except Exception:  # an error means: show help
         return card("risk", country)
 
 
-def fixed_text(turns: list[str]) -> str:
-    """Name the text that answers the last message by code, or return an empty string when the model may answer."""
+def fixed_text(turns: list[str]) -> tuple[str, str]:
+    """Name the text that answers the last message by code, and its language; no name when the model may answer."""
     screening = screen(turns)
     if screening.now not in ("risk", "imminent"):
-        return ""
+        return "", "en"
     now = [finding for finding in screening.findings if finding.turn == len(turns) - 1]
     kinds = [finding.kind for finding in now if finding.kind in OWN_TEXT]
     if now and all(finding.subject == "other" for finding in now):
-        return "other_person"
-    return kinds[0].replace("-", "_") if kinds else screening.now
+        return "other_person", language_of(now)
+    return (kinds[0].replace("-", "_") if kinds else screening.now), language_of(now)
 
 
-def card(name: str, country: str) -> str:
-    parts = text(name, helplines="{helplines}").split("\n\n")
-    lines = (helplines.bar_html(country) if part == "{helplines}" else f"<p>{html.escape(part)}</p>" for part in parts)
+def language_of(findings: list[Finding]) -> str:
+    """The language of the gravest finding, where texts exist in it: rules of other languages are named kind/language."""
+    language = findings[0].rule.split("/")[-1].split("-")[0] if findings else "en"
+    return language if language in languages() else "en"
+
+
+def card(name: str, country: str, language: str = "en") -> str:
+    parts = text(name, language, helplines="{helplines}").split("\n\n")
+    bar = helplines.bar_html(country, language)
+    lines = (bar if part == "{helplines}" else f'<p dir="auto">{html.escape(part)}</p>' for part in parts)
     return f"{HELP}{''.join(lines)}</div>"
 
 

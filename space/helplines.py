@@ -10,6 +10,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+from texts import text
+
 
 DATA = Path(__file__).with_name("helplines.json")
 ZONES = Path(__file__).with_name("time_zones.json")
@@ -86,14 +88,17 @@ def _line_html(line: dict) -> str:
     return f"{escape(line['service'])} {' · '.join(ways)}"
 
 
-def bar_html(country: str) -> str:
+def bar_html(country: str, language: str = "en") -> str:
     """The lines of help as an HTML list; for an unknown country, emergency advice that holds anywhere."""
     numbers = emergency(country)
-    danger = " or ".join(_link(number, phone_href(number)) for number in numbers) or "call your local emergency number"
-    parts = [f"In danger now: {danger}", *map(_line_html, lines(country)[:SHOWN])]
+    danger = " / ".join(_link(number, phone_href(number)) for number in numbers) or escape(
+        text("local_number", language)
+    )
+    parts = [f"{escape(text('in_danger', language))}: {danger}", *map(_line_html, lines(country)[:SHOWN])]
     if not numbers:
-        parts.append(f"United States: {_link(ELSEWHERE, phone_href(ELSEWHERE))}")
-    return f'<ul class="helplines">{"".join(f"<li>{part}</li>" for part in [*parts, f"Anywhere: {FIND}"])}</ul>'
+        parts.append(f"{escape(text('united_states', language))}: {_link(ELSEWHERE, phone_href(ELSEWHERE))}")
+    parts.append(f"{escape(text('anywhere', language))}: {FIND}")
+    return f'<ul class="helplines">{"".join(f"<li>{part}</li>" for part in parts)}</ul>'
 
 
 def for_browser() -> str:

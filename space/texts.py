@@ -1,4 +1,4 @@
-"""The fixed texts a person may read, from replies.json.
+"""The fixed texts a person may read: replies.json in English, replies.es.json and so on in other languages.
 
 A broken file must not leave anyone with an empty page, so every fault ends in a short text with help in it.
 """
@@ -16,16 +16,23 @@ LAST_RESORT = (
 
 
 @cache
-def _texts() -> dict[str, str]:
-    return {name: entry["text"] for name, entry in json.loads(DATA.read_text(encoding="utf-8"))["texts"].items()}
+def _texts(language: str) -> dict[str, str]:
+    file = DATA if language == "en" else DATA.with_name(f"replies.{language}.json")
+    return {name: entry["text"] for name, entry in json.loads(file.read_text(encoding="utf-8"))["texts"].items()}
 
 
-def text(name: str, **slots: str) -> str:
+def text(name: str, language: str = "en", **slots: str) -> str:
     """Return a fixed text with its slots filled: `text("no_model", reason=..., helplines=...)`.
 
-    Any fault (no file, no such text, a slot left out) gives a minimal text with help instead of an exception.
+    What a language lacks comes in English. Any other fault (no file, no such text, a slot left out) gives a minimal text
+    with help instead of an exception.
     """
     try:
-        return _texts()[name].format(**slots)
+        return _texts(language)[name].format(**slots)
     except Exception:
-        return LAST_RESORT
+        return LAST_RESORT if language == "en" else text(name, **slots)
+
+
+def languages() -> set[str]:
+    """The languages that have texts of their own."""
+    return {"en", *(file.name.split(".")[1] for file in DATA.parent.glob("replies.*.json"))}
