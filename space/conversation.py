@@ -8,6 +8,7 @@ from contextlib import closing
 
 import helplines
 from engine import Engine
+from safe_mode import confirms_danger, is_needed, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
 
@@ -53,11 +54,17 @@ def said(history: list[dict]) -> list[str]:
     return [plain(entry.get("content")) for entry in history if entry.get("role") == "user"]
 
 
+def replies(history: list[dict]) -> list[str]:
+    return [plain(entry.get("content")) for entry in history if entry.get("role") == "assistant"]
+
+
 def help_card(history: list[dict], country: str) -> str:
     """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises."""
     try:
         turns = said(history)
         name, language = fixed_text(turns)
+        if confirms_danger(replies(history), turns[-1]):
+            name = "imminent"
         if not name:
             return ""
         if name == "risk" and any(is_card(entry) for entry in history):
@@ -102,25 +109,31 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
     Yields once per piece the engine gives, also when no new sentence is complete: only while it yields can a reply
     be stopped.
     """
-    shown = ""
+    shown, question = "", ""
     try:
         turns = read(history)
         if asks_if_human(turns[-1]["content"]):
             yield text("are_you_human")
             return
-        if screen(said(history)).level in ("risk", "imminent"):
+        level, findings, _ = screen(said(history))
+        if level in ("risk", "imminent"):
             turns = [{"role": "system", "content": text("safe_mode")}, *turns]
+        if is_needed(level, findings):
+            question = next_question(replies(history), language_of(findings))
         with closing(engine.stream(turns)) as pieces:  # closed at once when the person stops, not when collected
-            for shown in sentences_that_pass(pieces):
+            for shown in sentences_that_pass(pieces, drop_questions=bool(question)):
                 yield shown
-        if not shown:
-            yield text("model_failed")
+        if not shown or question:
+            yield f"{shown or text('model_failed')}\n\n{question}".strip()
     except Exception:  # never a traceback, never silence
-        yield f"{shown}\n\n{text('model_failed')}".strip()
+        yield "\n\n".join(filter(None, [shown, text("model_failed"), question]))
 
 
-def sentences_that_pass(pieces: Iterator[str]) -> Iterator[str]:
-    """Yield the text made of whole, screened sentences; a finding ends the reply with a fixed text in its place."""
+def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False) -> Iterator[str]:
+    """Yield the text made of whole, screened sentences; a finding ends the reply with a fixed text in its place.
+
+    `drop_questions` leaves out the model's own questions, where a scripted one follows: two at once are too many.
+    """
     started = time.monotonic()
     passed: list[str] = []
     waiting = ""
@@ -131,12 +144,17 @@ def sentences_that_pass(pieces: Iterator[str]) -> Iterator[str]:
             if blocked(passed, sentence):
                 yield "".join([*passed, text("cut")])
                 return
-            passed.append(sentence)
+            if not (drop_questions and is_question(sentence)):
+                passed.append(sentence)
         yield "".join(passed)
         if time.monotonic() - started > DEADLINE:
             return
-    if waiting.strip():
+    if waiting.strip() and not (drop_questions and is_question(waiting)):
         yield "".join([*passed, text("cut") if blocked(passed, waiting) else waiting]).strip()
+
+
+def is_question(sentence: str) -> bool:
+    return "?" in sentence or "？" in sentence or "؟" in sentence
 
 
 def split(waiting: str) -> list[str]:

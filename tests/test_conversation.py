@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import conversation
 from conversation import help_card, read, respond, sentences_that_pass, split
+from safe_mode import QUESTIONS
+from texts import text
 
 
 class Words:
@@ -170,3 +172,62 @@ def test_a_reply_has_a_deadline(monkeypatch):
             yield "One more sentence. "
 
     assert len(list(sentences_that_pass(slowly()))) < 50
+
+
+def reply(history, *pieces) -> str:
+    return last(respond(history, Words(*pieces)))
+
+
+def at_risk(*messages) -> list[dict]:
+    """A conversation as the page would hold it: the first message gets a card, later ones a reply of the model."""
+    history = []
+    for message in messages:
+        history.append(user(message))
+        said = help_card(history, "US") or reply(history, "I hear you. What happened today? ", "I am with you.")
+        history.append({"role": "assistant", "content": said})
+    return history
+
+
+def test_after_a_disclosure_each_question_is_asked_once_in_order():
+    history = at_risk("I want to die", "it is just so much", "I don't know", "work and my dad", "hm", "I am tired")
+    asked = [
+        name for turn in history if turn["role"] == "assistant" for name in QUESTIONS if text(name) in turn["content"]
+    ]
+    assert asked == list(QUESTIONS)
+    said = [turn["content"] for turn in history if turn["role"] == "assistant"]
+    assert [reply.count("?") for reply in said[1:]] == [1] * len(QUESTIONS)
+    assert "I am with you." in history[3]["content"]
+    assert "What happened today?" not in history[3]["content"]
+    later = [*history, user("ok")]
+    assert reply(later, "I hear you. What happened today?") == "I hear you. What happened today?"
+
+
+@pytest.mark.parametrize("answer", ["yes", "Yeah, I have.", "kind of", "i do", "maybe...", "y"])
+@pytest.mark.parametrize("turns", [2, 3])
+def test_a_yes_to_a_grave_question_is_imminent(answer, turns):
+    history = at_risk("I want to die", *["it is just so much"] * (turns - 1))
+    assert (
+        help_card([*history, user(answer)], "US")
+        .replace("&#x27;", "'")
+        .startswith(conversation.card("imminent", "US").replace("&#x27;", "'"))
+    )
+
+
+@pytest.mark.parametrize("answer", ["no", "not really", "yesterday was better", "i don't"])
+def test_a_no_is_not(answer):
+    history = at_risk("I want to die", "it is just so much")
+    assert help_card([*history, user(answer)], "US") == ""
+
+
+def test_a_worried_friend_is_not_asked_about_a_plan_of_their_own():
+    history = [user("my friend says she wants to kill herself")]
+    history.append({"role": "assistant", "content": help_card(history, "US")})
+    history.append(user("she is at home now"))
+    assert not any(text(name) in reply(history, "I hear you.") for name in QUESTIONS)
+
+
+def test_the_question_comes_even_when_the_model_breaks():
+    history = at_risk("I want to die")
+    broken = last(respond([*history, user("it is so much")], Words("I am", error=RuntimeError("x"))))
+    assert text("ask_plan") in broken
+    assert text("model_failed") in broken
