@@ -62,6 +62,9 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
             stop = gr.Button("Stop", elem_id="stop", min_width=80)
             clear = gr.Button("Clear", elem_id="clear", min_width=80)
         status = gr.Markdown(elem_id="status")
+        with gr.Accordion("Privacy, crisis protocol, limits and law", open=False, elem_id="about"):
+            for name in ("privacy", "crisis_protocol", "threat_model", "legal"):
+                gr.Markdown(Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8"))
 
         def answer(history: list[dict]) -> Iterator[list[dict]]:
             yield from reply_to(history, loading)

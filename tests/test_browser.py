@@ -168,6 +168,14 @@ def test_country_is_guessed_from_the_time_zone_in_the_browser(browser, words, zo
     page.close()
 
 
+def test_privacy_and_protocol_are_on_the_page(page, words):
+    open_chat(page, words)
+    page.click("#about button")
+    for heading in ("Privacy", "Crisis protocol", "Threat model", "Legal checklist"):
+        page.get_by_role("heading", name=heading).scroll_into_view_if_needed()
+        assert page.get_by_role("heading", name=heading).is_visible()
+
+
 def test_html_in_a_message_is_shown_not_run(page, words):
     open_chat(page, words)
     say(page, "<img src=x onerror=\"document.title='broken'\"> <script>document.title='broken'</script> hello")
