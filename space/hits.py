@@ -13,6 +13,7 @@ from rulebook import Rule, compile_rule, load, matches, phrasebook, words_of
 LEVELS = ("none", "distress", "risk", "imminent")
 RISK = LEVELS.index("risk")
 NEARBY = 400  # a time or a means this many characters away from a plan belongs to it
+NO_MEANS_WELL = ("/pl", "/cs", "/hu")  # where "no" is "well": "no chcę umrzeć"
 FIRST_PERSON = re.compile(r"(?:^| )(?:i|me|my|myself|we) ")
 
 
@@ -37,11 +38,11 @@ def read_hits(text: str) -> list[Hit]:
 
 
 def passage_hits(words: Passage) -> list[Hit]:
-    book, (spaced, unspaced, unless) = load(), phrasebook()
+    book, (spaced, unspaced, unless, spared) = load(), phrasebook()
     known = words_of(words)
-    idioms = [span for rule in book.idioms for span in matches(rule, words, known)]
+    idioms = [span for rule in book.idioms + spared for span in matches(rule, words, known)]
     hits = [
-        make_hit(rule, words, start, end, no_negates=rules is spaced)
+        make_hit(rule, words, start, end, no_negates=rules is spaced and not rule.name.endswith(NO_MEANS_WELL))
         for rules in (book.rules, spaced)
         for rule in rules
         for start, end in matches(rule, words, known)

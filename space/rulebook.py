@@ -205,9 +205,10 @@ def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tup
 
 
 @cache
-def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str]]:
-    """Read the other languages: rules for spaced scripts, rules for unspaced ones, and what is not meant by the latter."""
+def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str], list[Rule]]:
+    """Read the other languages: rules for spaced scripts and for unspaced ones, what the latter and the former spare."""
     data = read_json("phrases")
+    vocabulary = {name: plain_phrase(words) for name, words in data.get("vocabulary", {}).items()}
     spaced, unspaced = [], []
     for language, kinds in data["phrases"].items():
         for kind, phrases in kinds.items():
@@ -216,11 +217,23 @@ def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str]]:
                 joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
                 unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), []))
                 continue
-            for phrase in phrases:
-                subject = "other" if phrase.startswith("@") else "self"
-                pattern, needs = compile_rule(fold(phrase.lstrip("@ "))[0], {})
-                spaced.append(
-                    Rule(f"{kind}/{language}", kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
-                )
+            spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
     unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
-    return spaced, unspaced, unless
+    idioms = [
+        phrase_rule(f"idiom/{language}", "idiom", "none", phrase, vocabulary)
+        for language, phrases in data.get("idioms", {}).items()
+        for phrase in phrases
+    ]
+    return spaced, unspaced, unless, idioms
+
+
+def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
+    pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
+    subject = "other" if phrase.startswith("@") else "self"
+    return Rule(name, kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
+
+
+def plain_phrase(text: str) -> str:
+    """Do to a phrase what is done to a message: "w" is read as "with" there, whatever its language."""
+    rewrite = load().data["rewrite"]
+    return re.sub(r"\w+", lambda match: rewrite.get(match[0], match[0]), fold(text)[0].replace("'", ""))
