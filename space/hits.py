@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from folding import Passage, passage, read
-from rulebook import Rule, compile_rule, load, matches, phrasebook, words_of
+from rulebook import Rule, compile_rule, likely, load, matches, phrasebook, words_of
 
 
 LEVELS = ("none", "distress", "risk", "imminent")
@@ -40,10 +40,11 @@ def read_hits(text: str) -> list[Hit]:
 def passage_hits(words: Passage) -> list[Hit]:
     book, (spaced, unspaced, unless, spared) = load(), phrasebook()
     known = words_of(words)
-    idioms = [span for rule in book.idioms + spared for span in matches(rule, words, known)]
+    phrases = likely(spaced, known)
+    idioms = [span for rule in book.idioms + likely(spared, known) for span in matches(rule, words, known)]
     hits = [
-        make_hit(rule, words, start, end, no_negates=rules is spaced and not rule.name.endswith(NO_MEANS_WELL))
-        for rules in (book.rules, spaced)
+        make_hit(rule, words, start, end, no_negates=rules is phrases and not rule.name.endswith(NO_MEANS_WELL))
+        for rules in (book.rules, phrases)
         for rule in rules
         for start, end in matches(rule, words, known)
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts

@@ -43,6 +43,13 @@ class Rule(NamedTuple):
     needs: Needs  # the passage must hold a word of each set, or the pattern cannot match
 
 
+class Index(NamedTuple):
+    """Many rules, found by the words they need: thousands cost little where none of their words is said."""
+
+    rules: list[Rule]
+    places: dict[str, list[int]]  # a needed word -> the rules that may match where it stands; "" -> those without
+
+
 class Rulebook(NamedTuple):
     rules: list[Rule]
     idioms: list[Rule]
@@ -204,8 +211,22 @@ def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tup
         yield match.span()
 
 
+def indexed(rules: list[Rule]) -> Index:
+    places: dict[str, list[int]] = {}
+    for place, rule in enumerate(rules):
+        for word in min(rule.needs, key=len) if rule.needs else ("",):
+            places.setdefault(word, []).append(place)
+    return Index(rules, places)
+
+
+def likely(index: Index, words: frozenset[str]) -> list[Rule]:
+    """The rules, in their order, of which at least one needed word is among the words."""
+    found = {place for word in words for place in index.places.get(word, ())}
+    return [index.rules[place] for place in sorted(found.union(index.places.get("", ())))]
+
+
 @cache
-def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str], list[Rule]]:
+def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
     """Read the other languages: rules for spaced scripts and for unspaced ones, what the latter and the former spare."""
     data = read_json("phrases")
     vocabulary = {name: plain_phrase(words) for name, words in data.get("vocabulary", {}).items()}
@@ -224,7 +245,7 @@ def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str], list[Rule]]:
         for language, phrases in data.get("idioms", {}).items()
         for phrase in phrases
     ]
-    return spaced, unspaced, unless, idioms
+    return indexed(spaced), unspaced, unless, indexed(idioms)
 
 
 def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
