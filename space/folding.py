@@ -49,7 +49,7 @@ PAIRS = (
     "ʟl ɪi ɴn ᴀa ʙb ᴄc ᴅd ᴇe ꜰf ɢg ʜh ᴊj ᴋk ᴍm ᴏo ᴘp ʀr ꜱs ᴛt ᴜu ᴠv ᴡw ʏy ᴢz ɑa ɡg ⅼl ոn ғf өo ҝk ҡk"
 )
 LOOK_ALIKES = {pair[0]: pair[1] for pair in PAIRS.split()}
-PLAIN_LATIN = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "’": "'", "‘": "'", "ʼ": "'", "′": "'", "`": "'", "´": "'",
+PLAIN_LATIN = {"ı": "i", "ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "’": "'", "‘": "'", "ʼ": "'", "ς": "σ", "′": "'", "`": "'", "´": "'",
                "ى": "ي", "ة": "ه", "ک": "ك", "ی": "ي", "ँ": "ं"}  # fmt: skip
 LONGEST = 240  # tokens of one spelled-out run; longer runs are read in parts, so that hostile text costs little
 HIDDEN = re.compile(

@@ -7,12 +7,13 @@ from functools import cache
 from typing import NamedTuple
 
 from folding import Passage, passage, read
-from rulebook import Rule, compile_rule, load, matches, phrasebook, words_of
+from rulebook import Rule, compile_rule, likely, load, matches, phrasebook, words_of
 
 
 LEVELS = ("none", "distress", "risk", "imminent")
 RISK = LEVELS.index("risk")
 NEARBY = 400  # a time or a means this many characters away from a plan belongs to it
+NO_MEANS_WELL = ("/pl", "/cs", "/hu")  # where "no" is "well": "no chcę umrzeć"
 FIRST_PERSON = re.compile(r"(?:^| )(?:i|me|my|myself|we) ")
 
 
@@ -37,12 +38,13 @@ def read_hits(text: str) -> list[Hit]:
 
 
 def passage_hits(words: Passage) -> list[Hit]:
-    book, (spaced, unspaced, unless) = load(), phrasebook()
+    book, (spaced, unspaced, unless, spared) = load(), phrasebook()
     known = words_of(words)
-    idioms = [span for rule in book.idioms for span in matches(rule, words, known)]
+    phrases = likely(spaced, known)
+    idioms = [span for rule in book.idioms + likely(spared, known) for span in matches(rule, words, known)]
     hits = [
-        make_hit(rule, words, start, end, no_negates=rules is spaced)
-        for rules in (book.rules, spaced)
+        make_hit(rule, words, start, end, no_negates=rules is phrases and not rule.name.endswith(NO_MEANS_WELL))
+        for rules in (book.rules, phrases)
         for rule in rules
         for start, end in matches(rule, words, known)
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts

@@ -43,6 +43,13 @@ class Rule(NamedTuple):
     needs: Needs  # the passage must hold a word of each set, or the pattern cannot match
 
 
+class Index(NamedTuple):
+    """Many rules, found by the words they need: thousands cost little where none of their words is said."""
+
+    rules: list[Rule]
+    places: dict[str, list[int]]  # a needed word -> the rules that may match where it stands; "" -> those without
+
+
 class Rulebook(NamedTuple):
     rules: list[Rule]
     idioms: list[Rule]
@@ -204,10 +211,25 @@ def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tup
         yield match.span()
 
 
+def indexed(rules: list[Rule]) -> Index:
+    places: dict[str, list[int]] = {}
+    for place, rule in enumerate(rules):
+        for word in min(rule.needs, key=len) if rule.needs else ("",):
+            places.setdefault(word, []).append(place)
+    return Index(rules, places)
+
+
+def likely(index: Index, words: frozenset[str]) -> list[Rule]:
+    """The rules, in their order, of which at least one needed word is among the words."""
+    found = {place for word in words for place in index.places.get(word, ())}
+    return [index.rules[place] for place in sorted(found.union(index.places.get("", ())))]
+
+
 @cache
-def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str]]:
-    """Read the other languages: rules for spaced scripts, rules for unspaced ones, and what is not meant by the latter."""
+def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
+    """Read the other languages: rules for spaced scripts and for unspaced ones, what the latter and the former spare."""
     data = read_json("phrases")
+    vocabulary = {name: plain_phrase(words) for name, words in data.get("vocabulary", {}).items()}
     spaced, unspaced = [], []
     for language, kinds in data["phrases"].items():
         for kind, phrases in kinds.items():
@@ -216,11 +238,23 @@ def phrasebook() -> tuple[list[Rule], list[Rule], re.Pattern[str]]:
                 joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
                 unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), []))
                 continue
-            for phrase in phrases:
-                subject = "other" if phrase.startswith("@") else "self"
-                pattern, needs = compile_rule(fold(phrase.lstrip("@ "))[0], {})
-                spaced.append(
-                    Rule(f"{kind}/{language}", kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
-                )
+            spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
     unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
-    return spaced, unspaced, unless
+    idioms = [
+        phrase_rule(f"idiom/{language}", "idiom", "none", phrase, vocabulary)
+        for language, phrases in data.get("idioms", {}).items()
+        for phrase in phrases
+    ]
+    return indexed(spaced), unspaced, unless, indexed(idioms)
+
+
+def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
+    pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
+    subject = "other" if phrase.startswith("@") else "self"
+    return Rule(name, kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
+
+
+def plain_phrase(text: str) -> str:
+    """Do to a phrase what is done to a message: "w" is read as "with" there, whatever its language."""
+    rewrite = load().data["rewrite"]
+    return re.sub(r"\w+", lambda match: rewrite.get(match[0], match[0]), fold(text)[0].replace("'", ""))
