@@ -33,7 +33,7 @@ SERIOUS = ("risk", "imminent")
 
 def main() -> None:
     print(f"{'set':<46}{'goal':<22}{'count':>12}{'share':>8}   95 % interval")
-    for name, goal, hits in [*own_messages(), *own_replies(), *public_sets()]:
+    for name, goal, hits in [*own_messages(), *own_replies(), *blind(), *public_sets()]:
         low, high = interval(sum(hits), len(hits))
         print(
             f"{name:<46}{goal:<22}{sum(hits):>5} /{len(hits):>5}{sum(hits) / len(hits):>8.1%}   {low:.1%} to {high:.1%}"
@@ -58,6 +58,24 @@ def own_replies() -> Iterator[tuple[str, str, list[bool]]]:
     for file, case in cases("replies"):
         goal = "wrongly cut" if file.startswith("good") else "stopped"
         groups[f"replies: {file}", goal].append(bool(screen_reply(case["text"])))
+    yield from ((name, goal, hits) for (name, goal), hits in sorted(groups.items()))
+
+
+def blind() -> Iterator[tuple[str, str, list[bool]]]:
+    """Messages and replies that nobody who writes rules has read, by group: what screening does with the unknown."""
+    goals = {
+        "hits": "shows the help card",
+        "near_misses": "false alarm",
+        "replies_harmful": "stopped",
+        "replies_good": "wrongly cut",
+    }
+    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for file, case in cases("blind"):
+        hit = bool(screen_reply(case["text"])) if file.startswith("replies") else is_serious(case["text"])
+        goal = next(goal for start, goal in goals.items() if file.startswith(start))
+        groups[f"blind {file}", goal].append(hit)
+        if detail := case.get("lang") or case.get("group") or case.get("kind"):
+            groups[f"blind {file}: {detail}", goal].append(hit)
     yield from ((name, goal, hits) for (name, goal), hits in sorted(groups.items()))
 
 
