@@ -197,6 +197,27 @@ def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
     return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
 
 
+class Frame(NamedTuple):
+    """A manner of speaking that makes what follows it in its sentence no claim or advice of the speaker's own."""
+
+    openings: list[Rule]
+    endings: list[Rule]  # where the speaker goes over to speaking for himself: "you feel worthless, and you are right"
+    trailing: bool  # the frame stands after what it frames: "get over it is an awful thing to hear"
+    spares: frozenset[str]  # kinds of rules
+
+
+@cache
+def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
+    """Read the frames of reply_rules.json, once, and the words that make a match of a rule harmless from inside it."""
+    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    endings = rules_from([{"rule": "frame/end", "patterns": data["frame_endings"]}], data)
+    frames = [
+        Frame(rules_from([entry], data), endings, entry.get("trailing", False), frozenset(entry["spares"]))
+        for entry in data["frames"]
+    ]
+    return frames, {name: frozenset(words) for name, words in data["spared_within"].items()}
+
+
 def words_of(passage: Passage) -> frozenset[str]:
     """The passage's words and, for rules like `suicid*`, their first three and four letters."""
     words = {token.word for token in passage.tokens}

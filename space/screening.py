@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from folding import fold, passage, read
+from folding import Passage, fold, passage, read
 from helplines import known_numbers, known_sites
 from hits import LEVELS, RISK, Hit, escalate, read_hits
-from rulebook import compile_rule, load, load_replies, matches, words_of
+from rulebook import compile_rule, load, load_frames, load_replies, matches, words_of
 
 
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
+NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
 # An address or a number in a model's reply; digits count as a phone number when long, or when somebody is told to call.
@@ -142,16 +143,46 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
 
 
 def said_wrongly(text: str) -> Iterator[Finding]:
-    book, (rules, spared, spared_after) = load(), load_replies()
+    book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
     for words in read(text, book.lexicon, book.data["emoji"])[-1:]:
         known = words_of(words)
         harmless = [span for rule in spared for span in matches(rule, words, known)]
+        frames = list(framed(words, known))
         for rule in rules:
+            excused = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
             for start, end in matches(rule, words, known):
                 before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1].split()[-5:]
                 inside = any(first <= start < last or first < end <= last for first, last in harmless)
-                if not inside and not set(before) & set(spared_after.get(rule.kind, ())):
-                    yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+                inside = inside or not spared_within.get(rule.name, NO_WORDS).isdisjoint(words.text[start:end].split())
+                if inside or not excused.isdisjoint(before) or in_frame(rule.kind, start, frames):
+                    continue
+                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+
+
+def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[str], int, int]]:
+    """Stretches that report, ask or deny something, and the kinds of rules that do not count there.
+
+    "You've been telling yourself you're worthless" is no insult, "Have you tried to kill yourself?" no encouragement. A
+    stretch goes from its opening to the end of the sentence, or to where the speaker speaks for himself again.
+    """
+    for frame in load_frames()[0]:
+        for rule in frame.openings:
+            for start, end in matches(rule, words, known):
+                if frame.trailing:
+                    yield frame.spares, words.text.rfind(". ", 0, start), end
+                    continue
+                stop = words.text.find(". ", end - 1)
+                stop = len(words.text) if stop < 0 else stop
+                breaks = [
+                    match.start()
+                    for ending in frame.endings
+                    if (match := ending.pattern.search(words.text, end - 2, stop))
+                ]
+                yield frame.spares, start, min([stop, *breaks])
+
+
+def in_frame(kind: str, start: int, frames: list[tuple[frozenset[str], int, int]]) -> bool:
+    return any(kind in spares and first <= start < last for spares, first, last in frames)
 
 
 def unknown_contacts(text: str, allowed: set[str]) -> Iterator[Finding]:
