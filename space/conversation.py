@@ -8,7 +8,7 @@ from contextlib import closing
 
 import helplines
 from engine import Engine
-from safe_mode import confirms_danger, is_needed, next_question
+from safe_mode import danger_confirmed_in, is_needed, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
 
@@ -63,8 +63,8 @@ def help_card(history: list[dict], country: str) -> str:
     try:
         turns = said(history)
         name, language = fixed_text(turns)
-        if confirms_danger(replies(history), turns[-1]):
-            name = "imminent"
+        if confirmed := danger_confirmed_in(replies(history), turns[-1]):
+            name, language = "imminent", confirmed
         if not name:
             return ""
         if name == "risk" and any(is_card(entry) for entry in history):

@@ -26,16 +26,14 @@ def next_question(replies: list[str], language: str) -> str:
     return next((question for question in texts_of(QUESTIONS, language) if question not in asked), "")
 
 
-def confirms_danger(replies: list[str], answer: str) -> bool:
-    """Whether the newest message says yes to a question on a plan or means: "yeah", "kind of", "I do"."""
-    if not replies:
-        return False
-    for language in languages():
+def danger_confirmed_in(replies: list[str], answer: str) -> str:
+    """The language in which the newest message says yes to a question on a plan or means ("yeah", "kind of"), or ""."""
+    for language in sorted(languages()) if replies else ():
         if any(replies[-1].rstrip().endswith(question) for question in texts_of(GRAVE, language)):
             words = text("affirmations", language).split(", ")
             said_yes = rf"\W*(?:{'|'.join(map(re.escape, words))})(?!\w)"
-            return re.match(said_yes, answer, re.IGNORECASE) is not None
-    return False
+            return language if re.match(said_yes, answer, re.IGNORECASE) else ""
+    return ""
 
 
 def texts_of(names: tuple[str, ...], language: str) -> list[str]:

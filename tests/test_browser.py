@@ -168,6 +168,26 @@ def test_country_is_guessed_from_the_time_zone_in_the_browser(browser, words, zo
     page.close()
 
 
+@pytest.mark.parametrize(
+    ("zone", "message", "number", "words_of_card"),
+    [
+        ("Europe/Madrid", "ya no quiero vivir, quiero morirme", "tel:024", "Soy una IA"),
+        ("Europe/Paris", "je veux mourir", "tel:3114", "Je suis une IA"),
+        ("America/New_York", "i want to die", "tel:988", "I'm an AI"),
+    ],
+)
+def test_a_crisis_in_another_language_and_country(browser, words, zone, message, number, words_of_card):
+    page = browser.new_page(timezone_id=zone)
+    open_chat(page, words)
+    page.wait_for_function(f"document.querySelector('#help-bar').innerHTML.includes('{number}')", timeout=10_000)
+    before = words.written()
+    say(page, message)
+    page.wait_for_selector(f'.help-card a[href="{number}"]', timeout=5_000)
+    assert words_of_card in page.locator(".help-card").inner_text()
+    assert words.written() == before
+    page.close()
+
+
 def test_privacy_and_protocol_are_on_the_page(page, words):
     open_chat(page, words)
     page.click("#about button")

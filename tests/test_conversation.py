@@ -1,5 +1,6 @@
 """The turn, with an engine made of words: what is shown, what is stopped, what happens when something breaks."""
 
+import html
 import time
 
 import pytest
@@ -231,3 +232,28 @@ def test_the_question_comes_even_when_the_model_breaks():
     broken = last(respond([*history, user("it is so much")], Words("I am", error=RuntimeError("x"))))
     assert text("ask_plan") in broken
     assert text("model_failed") in broken
+
+
+@pytest.mark.parametrize(
+    ("message", "language", "country", "number"),
+    [
+        ("ya no quiero vivir, quiero morirme", "es", "ES", "tel:024"),
+        ("je veux mourir, j'en peux plus", "fr", "FR", "tel:3114"),
+        ("ich will nicht mehr leben", "de", "DE", "tel:08001110111"),
+        ("I want to die", "en", "FR", "tel:3114"),
+        ("хочу умереть", "en", "GB", "tel:116123"),
+    ],
+)
+def test_a_card_speaks_the_language_of_the_message_where_it_can(message, language, country, number):
+    card = help_card([user(message)], country)
+    assert number in card
+    assert html.escape(text("in_danger", language)) in card
+    assert html.escape(text("risk", language, helplines="").split("\n\n")[0]) in card
+
+
+def test_the_conversation_after_it_asks_in_that_language():
+    history = [user("je veux mourir")]
+    history += [{"role": "assistant", "content": help_card(history, "FR")}, user("c'est trop dur")]
+    assert text("ask_plan", "fr") in reply(history, "Je suis là.")
+    history += [{"role": "assistant", "content": reply(history, "Je suis là.")}, user("oui")]
+    assert html.escape(text("imminent", "fr", helplines="").split("\n\n")[0]) in help_card(history, "FR")
