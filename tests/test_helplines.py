@@ -220,3 +220,28 @@ def test_texts_for_danger_give_the_lines_and_ask_one_question(name):
 def test_a_slot_left_out_leaves_help(slots):
     assert texts.text("risk", **slots) == texts.LAST_RESORT
     assert texts.text("no such text") == texts.LAST_RESORT
+
+
+TRANSLATED = [
+    *("in_danger", "local_number", "united_states", "anywhere", "imminent", "risk", "risk_again", "other_person"),
+    *("harm_now", "overdose", "harm_others", "child", "self_harm", "eating_disorder", "psychosis", "are_you_human"),
+    *("ask_plan", "ask_means", "ask_support", "ask_willing", "ask_barriers", "affirmations"),
+]
+ONE_QUESTION = {"imminent", "risk", "other_person", "harm_now", "overdose", "harm_others", "psychosis"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "space").glob("replies.*.json")), ids=lambda file: file.name)
+def test_translations_hold_the_same_texts_lines_and_questions(file):
+    english = json.loads((ROOT / "space/replies.json").read_text(encoding="utf-8"))["texts"]
+    entries = json.loads(file.read_text(encoding="utf-8"))["texts"]
+    assert list(entries) == TRANSLATED
+    for name, entry in entries.items():
+        assert entry["review"] == "not reviewed by a clinician or a native speaker"
+        assert not re.search(r"\d{3}", entry["text"]), name
+        assert entry["text"].count("{helplines}") == english[name]["text"].count("{helplines}"), name
+        assert entry["text"].count("\n\n") == english[name]["text"].count("\n\n"), name
+        filled = texts.text(name, file.name.split(".")[1], helplines="- a line")
+        assert filled not in {texts.LAST_RESORT, texts.text(name, helplines="- a line")}, name
+        assert "{" not in filled, name
+        if name in ONE_QUESTION or name.startswith("ask_"):
+            assert len(re.findall("[?？؟]", filled)) == 1, name
