@@ -28,6 +28,7 @@ CLAUSE_END = "(?=[.,] |$)"
 PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 200  # matches of one rule that are looked at; hostile text has more, and they add nothing
+KEPT = ("just", "even")  # fillers that mean something to some reply rules: "it is just a phase", "get even"
 FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
 Needs = list[frozenset[str]]
@@ -41,6 +42,16 @@ class Rule(NamedTuple):
     soft: bool
     pattern: re.Pattern[str]
     needs: Needs  # the passage must hold a word of each set, or the pattern cannot match
+
+
+class Frame(NamedTuple):
+    """Words around a finding that make it harmless: "you have been telling yourself ...", "does it feel as if ...?"."""
+
+    name: str
+    pattern: re.Pattern[str]
+    clause: bool  # looked for in the clause of the finding only, not in its whole sentence
+    after: bool  # looked for behind the finding
+    question: bool  # the sentence must end in a question mark
 
 
 class Rulebook(NamedTuple):
@@ -188,6 +199,35 @@ def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
     """Read reply_rules.json, once: the rules, what they must spare, and the words that make a phrase harmless."""
     data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
     return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
+
+
+@cache
+def load_frames() -> tuple[list[Frame], dict[str, list[str]]]:
+    """The frames of reply_rules.json, and which of them each rule heeds ("unless")."""
+    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    frames = []
+    for entry in data["frames"]:
+        for text in entry["patterns"]:
+            pattern = compile_rule(text, data["vocabulary"], data["fillers"])[0]
+            if not entry.get("after"):
+                pattern = f"(?<= ){pattern}(?:(?!i )[^ .]+ ){{0,{entry['words']}}}$"  # "i" begins what the model says
+            flags = (entry.get(flag, False) for flag in ("clause", "after", "question"))
+            frames.append(Frame(entry["frame"], re.compile(pattern), *flags))
+    return frames, {entry["rule"]: entry.get("unless", []) for entry in data["rules"] + data["rules_with_just"]}
+
+
+@cache
+def load_replies_with_just() -> list[Rule]:
+    """The reply rules for which "just" and "even" are no fillers."""
+    fillers = [word for word in read_json("rules")["fillers"] if word not in KEPT]
+    data = {**read_json("reply_rules"), "fillers": fillers}
+    return rules_from(data["rules_with_just"], data)
+
+
+@cache
+def lexicon_with_just() -> Lexicon:
+    lexicon = load().lexicon
+    return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
 
 
 def words_of(passage: Passage) -> frozenset[str]:
