@@ -28,6 +28,7 @@ CLAUSE_END = "(?=[.,] |$)"
 PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 200  # matches of one rule that are looked at; hostile text has more, and they add nothing
+KEPT = ("just", "even")  # fillers that mean something to some reply rules: "it is just a phase", "get even"
 FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
 Needs = list[frozenset[str]]
@@ -48,6 +49,16 @@ class Index(NamedTuple):
 
     rules: list[Rule]
     places: dict[str, list[int]]  # a needed word -> the rules that may match where it stands; "" -> those without
+
+
+class Context(NamedTuple):
+    """Words around a finding that make it harmless: "you have been telling yourself ...", "does it feel as if ...?"."""
+
+    name: str
+    pattern: re.Pattern[str]
+    clause: bool  # looked for in the clause of the finding only, not in its whole sentence
+    after: bool  # looked for behind the finding
+    question: bool  # the sentence must end in a question mark
 
 
 class Rulebook(NamedTuple):
@@ -216,6 +227,35 @@ def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
         for entry in data["frames"]
     ]
     return frames, {name: frozenset(words) for name, words in data["spared_within"].items()}
+
+
+@cache
+def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
+    """The contexts of reply_rules.json, and which of them each rule heeds ("unless")."""
+    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    contexts = []
+    for entry in data["contexts"]:
+        for text in entry["patterns"]:
+            pattern = compile_rule(text, data["vocabulary"], data["fillers"])[0]
+            if not entry.get("after"):
+                pattern = f"(?<= ){pattern}(?:(?!i )[^ .]+ ){{0,{entry['words']}}}$"  # "i" begins what the model says
+            flags = (entry.get(flag, False) for flag in ("clause", "after", "question"))
+            contexts.append(Context(entry["frame"], re.compile(pattern), *flags))
+    return contexts, {entry["rule"]: entry.get("unless", []) for entry in data["rules"] + data["rules_with_just"]}
+
+
+@cache
+def load_replies_with_just() -> list[Rule]:
+    """The reply rules for which "just" and "even" are no fillers."""
+    fillers = [word for word in read_json("rules")["fillers"] if word not in KEPT]
+    data = {**read_json("reply_rules"), "fillers": fillers}
+    return rules_from(data["rules_with_just"], data)
+
+
+@cache
+def lexicon_with_just() -> Lexicon:
+    lexicon = load().lexicon
+    return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
 
 
 def words_of(passage: Passage) -> frozenset[str]:

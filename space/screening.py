@@ -18,7 +18,18 @@ from typing import NamedTuple
 from folding import Passage, fold, passage, read
 from helplines import known_numbers, known_sites
 from hits import LEVELS, RISK, Hit, escalate, read_hits
-from rulebook import compile_rule, load, load_frames, load_replies, matches, words_of
+from rulebook import (
+    Rule,
+    compile_rule,
+    lexicon_with_just,
+    load,
+    load_contexts,
+    load_frames,
+    load_replies,
+    load_replies_with_just,
+    matches,
+    words_of,
+)
 
 
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
@@ -144,11 +155,13 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
 
 def said_wrongly(text: str) -> Iterator[Finding]:
     book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
-    for words in read(text, book.lexicon, book.data["emoji"])[-1:]:
+    readings = [(read(text, book.lexicon, book.data["emoji"])[-1], rules)]
+    readings.append((read(text, lexicon_with_just(), book.data["emoji"])[-1], load_replies_with_just()))
+    for words, wanted in readings:
         known = words_of(words)
         harmless = [span for rule in spared for span in matches(rule, words, known)]
         frames = list(framed(words, known))
-        for rule in rules:
+        for rule in wanted:
             excused = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
             for start, end in matches(rule, words, known):
                 before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1].split()[-5:]
@@ -156,7 +169,8 @@ def said_wrongly(text: str) -> Iterator[Finding]:
                 inside = inside or not spared_within.get(rule.name, NO_WORDS).isdisjoint(words.text[start:end].split())
                 if inside or not excused.isdisjoint(before) or in_frame(rule.kind, start, frames):
                     continue
-                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+                if not in_context(rule, words, start, end, text):
+                    yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
 
 
 def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[str], int, int]]:
@@ -183,6 +197,24 @@ def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[st
 
 def in_frame(kind: str, start: int, frames: list[tuple[frozenset[str], int, int]]) -> bool:
     return any(kind in spares and first <= start < last for spares, first, last in frames)
+
+
+def in_context(rule: Rule, words: Passage, start: int, end: int, text: str) -> bool:
+    """Whether what stands around a finding makes it harmless: said by somebody else, asked, denied."""
+    contexts, unless = load_contexts()
+    heeded = unless.get(rule.name, ())
+    if not heeded:
+        return False
+    before = words.text[max(0, start - 120) : start]
+    sentence = before[max(0, before.rfind(" . ")) :]
+    clause = f" {sentence.split(', ')[-1].lstrip()}"
+    after = words.text[end - 1 : end + 60].split(" . ")[0] + " "
+    asked = re.match(r"[^.!?\n]*\?", text[words.span(start, end)[1] :]) is not None
+    return any(
+        frame.pattern.search(after if frame.after else clause if frame.clause else sentence)
+        for frame in contexts
+        if frame.name in heeded and (asked or not frame.question)
+    )
 
 
 def unknown_contacts(text: str, allowed: set[str]) -> Iterator[Finding]:
