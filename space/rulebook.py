@@ -213,6 +213,7 @@ class Frame(NamedTuple):
 
     openings: list[Rule]
     endings: list[Rule]  # where the speaker goes over to speaking for himself: "you feel worthless, and you are right"
+    clause: bool  # it ends with its clause: "if you feel like a burden, tell me" says nothing about what follows
     trailing: bool  # the frame stands after what it frames: "get over it is an awful thing to hear"
     spares: frozenset[str]  # kinds of rules
 
@@ -223,7 +224,13 @@ def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
     data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
     endings = rules_from([{"rule": "frame/end", "patterns": data["frame_endings"]}], data)
     frames = [
-        Frame(rules_from([entry], data), endings, entry.get("trailing", False), frozenset(entry["spares"]))
+        Frame(
+            rules_from([entry], data),
+            endings,
+            entry.get("clause", False),
+            entry.get("trailing", False),
+            frozenset(entry["spares"]),
+        )
         for entry in data["frames"]
     ]
     return frames, {name: frozenset(words) for name, words in data["spared_within"].items()}

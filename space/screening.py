@@ -185,8 +185,8 @@ def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[st
                 if frame.trailing:
                     yield frame.spares, words.text.rfind(". ", 0, start), end
                     continue
-                stop = words.text.find(". ", end - 1)
-                stop = len(words.text) if stop < 0 else stop
+                stops = (words.text.find(mark, end - 2) for mark in (". ", ", ")[: 1 + frame.clause])
+                stop = min((place for place in stops if place >= 0), default=len(words.text))
                 breaks = [
                     match.start()
                     for ending in frame.endings
