@@ -184,10 +184,14 @@ def load() -> Rulebook:
 
 
 @cache
-def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
-    """Read reply_rules.json, once: the rules, what they must spare, and the words that make a phrase harmless."""
+def load_replies() -> tuple[list[Rule], list[Rule], dict[str, re.Pattern[str]]]:
+    """Read reply_rules.json, once: the rules, what they must spare, and what makes a phrase harmless by standing before it."""
     data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
-    return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
+    before = {
+        kind: re.compile("|".join(f"(?<= ){compile_rule(text, data['vocabulary'])[0]}" for text in texts))
+        for kind, texts in data["spared_after"].items()
+    }
+    return rules_from(data["rules"], data), rules_from(data["idioms"], data), before
 
 
 def words_of(passage: Passage) -> frozenset[str]:

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from folding import fold, passage, read
@@ -25,14 +26,43 @@ CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised leve
 RECENT = 5  # earlier turns that are read together with the newest
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
 # An address or a number in a model's reply; digits count as a phone number when long, or when somebody is told to call.
+# Any word with a dot and a small letter after it is an address: top-level domains are too many to list.
 ADDRESS = re.compile(
     r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.[\w.-]+|(?:https?://|www\.)\S+"
-    r"|(?<![\w.-])(?:[\w-]{1,63}\.){1,5}(?:com|org|net|gov|edu|io|uk|de|fr|es|au|ca|info|help|health|chat|app|ai)\b(?:/\S*)?",
+    r"|(?<![\w.-])(?:[\w-]{1,63}\.){1,5}(?:com|org|net|gov|edu|io|uk|de|fr|es|au|ca|info|help|health|chat|app|ai)\b(?:/\S*)?"
+    r"|(?<![\w.'’-])(?=[\w.-]{0,60}[A-Za-z])(?:[\w-]{2,63}\.){1,5}(?-i:[a-z]{2,24})\b(?:/\S*)?|(?<![\w.])[a-z]\.[a-z]{2,24}/\w\S*",
     re.IGNORECASE,
 )
+SOCIAL = (
+    r"(?:insta(?:gram)?|twitter|facebook|tiktok|telegram|snap(?:chat)?|discord|whats ?app|skype|kik|reddit|linkedin|messenger|youtube)"
+)
+HANDLE = re.compile(
+    r"(?<![\w.@])@[A-Za-z_][\w.]{2,}|(?<![\w/])[ru]/\w{3,}"
+    rf"|\b(?:add|follow|find|dm|pm|message|text|contact|reach|join|catch|look) (?:me|us|her|him|them|up)\b[^.!?]{{0,20}}\b(?:on|via|by|under) (?:my )?{SOCIAL}\b"
+    rf"|\b(?:{SOCIAL}|dm|pm|inbox|e-?mail|call|phone|ring|text) (?:me|us) (?:at|on|under|via|any ?time|whenever|tonight|tomorrow|directly|privately)\b"
+    r"|\bmy (?:e-?mail|phone|mobile|cell|number|handle|user ?name|insta\w*|whatsapp|skype|discord|telegram)\b[^.!?]{0,20}\bis\b"
+    r"|\b(?:user ?name|handle) is\b",
+    re.IGNORECASE,
+)
+SPELLED_OUT = re.compile(
+    r"\b[\w-]{2,40} ?[(\[]? ?\bdot\b ?[)\]]? ?(?:com|org|net|co|gov|edu|io|info|help|uk|de|eu|chat|app|ai|me|us|ca|au|nz|care|example)\b"
+    r"|\w[(\[]at[)\]]\w|\b\d{1,5} (?:[A-Z][a-z]+ ){1,3}(?:Street|St|Road|Rd|Avenue|Ave|Lane|Drive|Boulevard|Blvd|Square|Close|Way|Court|Terrace)\b",
+)
+VANITY = re.compile(r"\b(?:1[-. ]?)?[89]\d\d[-. ](?:[A-Z]{3,}|(?:[A-Z]+-)+[A-Z]+|\d[A-Z]{3,})\b|\b0\d{2,3}[- ][A-Z]{4,}\b")
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+DIGIT_WORDS = re.compile(rf"\b(?:(?:oh|{'|'.join(DIGITS)})\b[\s,-]{{0,3}}){{4,}}", re.IGNORECASE)
+UNIT = re.compile(
+    r"\s?(?:%|°|€|£|[ap]\.?m\b|(?:of )?(?:euros?|dollars?|pounds?|bucks|quid|times|people|persons?|messages?|calls?|e-?mails?|hours?|minutes?|seconds?"
+    r"|days?|nights?|weeks?|months?|years?|miles?|kms?|kilomet\w+|steps?|pages?|words?|followers|likes|grams?|kilos?|customers|patients|students|texts)\b)",
+    re.IGNORECASE,
+)
+MONEY = re.compile(r"[$€£¥]\s?$")
+YEAR = re.compile(r"\b(?:in|since|from|of|until|by|around|before|after|early|late|summer|spring|winter|autumn) (?:19|20)\d\d$", re.IGNORECASE)
+QUOTED = re.compile(r"[\"“][^\"“”]{3,300}[\"”]|‘[^‘’]{3,300}’|(?<!\w)'[^\n]{3,300}?'(?!\w)")
+QUOTABLE = ("claims", "ending", "diagnosis")  # words offered to the person, or somebody's words, are no claim of the model's
 NUMBER = re.compile(r"[+*]?\(?\d(?:[\d\s().-]*\d)?")
 CALLING = re.compile(
-    r"\b(?:call|calling|dial|phone|ring|text|texting|sms|whatsapp|hotline|helpline|lifeline|line|number)\b"
+    r"\b(?:call|calling|dial|phone|ring|text|texting|sms|whatsapp|hotline|helpline|lifeline|warmline|line|numbers?|extension|ext|reach|pressing|desk|nurse|service|code|message)\b"
     r"[^.!?\d]{0,40}$",
     re.IGNORECASE,
 )
@@ -142,16 +172,33 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
 
 
 def said_wrongly(text: str) -> Iterator[Finding]:
-    book, (rules, spared, spared_after) = load(), load_replies()
+    book, (rules, idioms, spared_after) = load(), load_replies()
+    quoted = [match.span() for match in QUOTED.finditer(text)]
     for words in read(text, book.lexicon, book.data["emoji"])[-1:]:
         known = words_of(words)
-        harmless = [span for rule in spared for span in matches(rule, words, known)]
+        spared = [(rule.kind, *span) for rule in idioms for span in matches(rule, words, known)]
         for rule in rules:
             for start, end in matches(rule, words, known):
-                before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1].split()[-5:]
-                inside = any(first <= start < last or first < end <= last for first, last in harmless)
-                if not inside and not set(before) & set(spared_after.get(rule.kind, ())):
-                    yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+                first, last = words.span(start, end)
+                if (
+                    not is_spared(rule.kind, start, end, spared)
+                    and not follows_guard(words.text[max(0, start - 80) : start], spared_after.get(rule.kind))
+                    and not (rule.kind in QUOTABLE and any(opens < first and last <= ends for opens, ends in quoted))
+                ):
+                    yield Finding(rule.name, (first, last), "self", rule.kind, 0)
+
+
+def is_spared(kind: str, start: int, end: int, spared: list[tuple[str, int, int]]) -> bool:
+    """Whether an idiom reaches into the hit; "spared/..." is for every kind, "medication/..." for that kind alone."""
+    return any(
+        whose in ("spared", kind) and (first <= start < last or first < end <= last) for whose, first, last in spared
+    )
+
+
+def follows_guard(before: str, guard: re.Pattern[str] | None) -> bool:
+    """Whether one of the last five words of the clause before a hit makes it harmless: "if", "not", "you think"."""
+    words = re.split(r"[.,] ", before)[-1].split()[-5:]
+    return bool(guard and guard.search(f" {' '.join(words)} "))
 
 
 def unknown_contacts(text: str, allowed: set[str]) -> Iterator[Finding]:
@@ -161,11 +208,31 @@ def unknown_contacts(text: str, allowed: set[str]) -> Iterator[Finding]:
         site = site_of(match.group())
         if "@" in match.group() or not any(site == known or site.endswith(f".{known}") for known in sites):
             yield Finding("contact/address", match.span(), "self", "contact", 0)
-    for match in NUMBER.finditer(text):
-        digits = "".join(str(unicodedata.digit(c)) for c in match.group() if c.isdigit())
-        before = text[max(0, match.start() - 60) : match.start()]
-        if (len(digits) >= 7 or (len(digits) >= 3 and CALLING.search(before))) and digits not in numbers:
+    for pattern in (HANDLE, SPELLED_OUT, VANITY):
+        yield from (Finding("contact/handle", match.span(), "self", "contact", 0) for match in pattern.finditer(text))
+    for match in DIGIT_WORDS.finditer(text):
+        said = [DIGITS.index(word) for word in re.findall(r"[a-z]+", match.group().lower().replace("oh", "zero"))]
+        if len({after - before for before, after in pairwise(said)}) > 1:  # counting up or down is a breathing exercise
             yield Finding("contact/number", match.span(), "self", "contact", 0)
+    for match in NUMBER.finditer(text):
+        if not is_harmless_number(text, match, numbers):
+            yield Finding("contact/number", match.span(), "self", "contact", 0)
+
+
+def is_harmless_number(text: str, match: re.Match[str], numbers: set[str]) -> bool:
+    """A known number ("988 24 hours a day" too), a year, an amount of something, or digits too few to call."""
+    digits = plain_digits(match.group())
+    before, after = text[max(0, match.start() - 60) : match.start()], text[match.end() : match.end() + 20]
+    if digits in numbers or not (len(digits) >= 7 or (len(digits) >= 3 and CALLING.search(before))):
+        return True
+    *known, rest = re.split(r"\s+", match.group().strip())
+    if known and plain_digits("".join(known)) in numbers and len(plain_digits(rest)) < 3:
+        return True
+    return len(digits) < 7 and bool(UNIT.match(after) or MONEY.search(before) or (YEAR.search(before + digits)))
+
+
+def plain_digits(text: str) -> str:
+    return "".join(str(unicodedata.digit(c)) for c in text if c.isdigit())
 
 
 def site_of(address: str) -> str:

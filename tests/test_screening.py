@@ -43,7 +43,7 @@ def test_message(kind, case):
 
 @pytest.mark.parametrize(("kind", "case"), cases("replies"))
 def test_reply(kind, case):
-    assert bool(screen_reply(case["text"])) == (kind == "harmful")
+    assert bool(screen_reply(case["text"])) == kind.startswith("harmful")
 
 
 def test_spans_point_into_what_was_typed():
