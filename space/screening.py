@@ -157,15 +157,22 @@ def said_wrongly(text: str) -> Iterator[Finding]:
     book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
     readings = [(read(text, book.lexicon, book.data["emoji"])[-1], rules)]
     readings.append((read(text, lexicon_with_just(), book.data["emoji"])[-1], load_replies_with_just()))
+    kinds = {rule.kind for rule in rules}
     for words, wanted in readings:
         known = words_of(words)
-        harmless = [span for rule in spared for span in matches(rule, words, known)]
+        harmless = [(rule.kind, *span) for rule in spared for span in matches(rule, words, known)]
         frames = list(framed(words, known))
         for rule in wanted:
             excused = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
             for start, end in matches(rule, words, known):
-                before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1].split()[-5:]
-                inside = any(first <= start < last or first < end <= last for first, last in harmless)
+                before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1]
+                before = re.sub(r"\bwhy not ", "", before).split()[
+                    -5:
+                ]  # "why not" advises, "not" and "why" alone excuse
+                inside = any(
+                    (first <= start < last or first < end <= last) and (whose == rule.kind or whose not in kinds)
+                    for whose, first, last in harmless  # an idiom named after a kind spares that kind alone
+                )
                 inside = inside or not spared_within.get(rule.name, NO_WORDS).isdisjoint(words.text[start:end].split())
                 if inside or not excused.isdisjoint(before) or in_frame(rule.kind, start, frames):
                     continue
