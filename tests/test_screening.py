@@ -216,6 +216,33 @@ def test_not_asked_whether_it_is_human(text):
     assert not asks_if_human(text)
 
 
+# Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
+BLIND = {
+    "hits_en": 126,
+    "hits_other": 94,
+    "near_misses_en": 11,
+    "near_misses_other": 3,
+    "replies_harmful": 210,
+    "replies_good": 18,
+}
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_blind_counts_never_get_worse(name):
+    """tests/cases/README.md says why these cases are counted and never looked at."""
+    lines = (ROOT / f"tests/cases/blind/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    if name.startswith("replies"):
+        count = sum(bool(screen_reply(text)) for text in texts)
+    else:
+        count = sum(screen(text).level in ("risk", "imminent") for text in texts)
+    assert (
+        count <= BLIND[name]
+        if name in ("near_misses_en", "near_misses_other", "replies_good")
+        else count >= BLIND[name]
+    )
+
+
 def shared(path: str) -> Path:
     """Public data kept beside the project; the test is skipped where it is not."""
     place = Path(os.environ.get("THERAGEN_DATA", ROOT.parent / "shared/data")) / path
