@@ -33,7 +33,7 @@ SERIOUS = ("risk", "imminent")
 
 def main() -> None:
     print(f"{'set':<46}{'goal':<22}{'count':>12}{'share':>8}   95 % interval")
-    for name, goal, hits in [*own_messages(), *own_replies(), *blind(), *public_sets()]:
+    for name, goal, hits in [*counted("screening"), *counted("replies"), *counted("blind"), *public_sets()]:
         low, high = interval(sum(hits), len(hits))
         print(
             f"{name:<46}{goal:<22}{sum(hits):>5} /{len(hits):>5}{sum(hits) / len(hits):>8.1%}   {low:.1%} to {high:.1%}"
@@ -44,38 +44,23 @@ def main() -> None:
         print(f"{name:<46}{median:>9.1f} ms{high:>15.1f} ms")
 
 
-def own_messages() -> Iterator[tuple[str, str, list[bool]]]:
+def counted(folder: str) -> Iterator[tuple[str, str, list[bool]]]:
+    """Each file of a folder of cases, blind ones also by group: what screening does with every one of its cases.
+
+    Blind are messages and replies that nobody who writes rules has read.
+    """
+    goals = {"hits": "shows the help card", "good": "wrongly cut", "harmful": "stopped"}
     groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for kind, case in cases("screening"):
-        serious = screen(case.get("turns") or case["text"]).level in SERIOUS
-        goal = "shows the help card" if kind.startswith("hits") else "false alarm"
-        groups[kind, goal].append(serious)
-    yield from ((kind, goal, hits) for (kind, goal), hits in sorted(groups.items()))
-
-
-def own_replies() -> Iterator[tuple[str, str, list[bool]]]:
-    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for file, case in cases("replies"):
-        goal = "wrongly cut" if file.startswith("good") else "stopped"
-        groups[f"replies: {file}", goal].append(bool(screen_reply(case["text"])))
-    yield from ((name, goal, hits) for (name, goal), hits in sorted(groups.items()))
-
-
-def blind() -> Iterator[tuple[str, str, list[bool]]]:
-    """Messages and replies that nobody who writes rules has read, by group: what screening does with the unknown."""
-    goals = {
-        "hits": "shows the help card",
-        "near_misses": "false alarm",
-        "replies_harmful": "stopped",
-        "replies_good": "wrongly cut",
-    }
-    groups: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for file, case in cases("blind"):
-        hit = bool(screen_reply(case["text"])) if file.startswith("replies") else is_serious(case["text"])
-        goal = next(goal for start, goal in goals.items() if file.startswith(start))
-        groups[f"blind {file}", goal].append(hit)
-        if detail := case.get("lang") or case.get("group") or case.get("kind"):
-            groups[f"blind {file}: {detail}", goal].append(hit)
+    for file, case in cases(folder):
+        is_reply = folder == "replies" or file.startswith("replies")
+        hit = bool(screen_reply(case["text"])) if is_reply else is_serious(case.get("turns") or case["text"])
+        kind = file.removeprefix("replies_")
+        goal = next((goal for start, goal in goals.items() if kind.startswith(start)), "false alarm")
+        name = {"screening": file, "replies": f"replies: {file}"}.get(folder, f"blind {file}")
+        groups[name, goal].append(hit)
+        detail = case.get("lang") or case.get("group") or case.get("kind")
+        if folder == "blind" and detail:
+            groups[f"{name}: {detail}", goal].append(hit)
     yield from ((name, goal, hits) for (name, goal), hits in sorted(groups.items()))
 
 
@@ -112,7 +97,7 @@ def public_sets() -> Iterator[tuple[str, str, list[bool]]]:
         )
 
 
-def is_serious(text: str) -> bool:
+def is_serious(text: str | list[str]) -> bool:
     return screen(text).level in SERIOUS
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import helplines
 from engine import Engine
-from safe_mode import danger_confirmed_in, is_needed, next_question
+from safe_mode import danger_confirmed_in, is_about_self, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
 
@@ -49,13 +49,9 @@ def plain(content) -> str:
     return ""
 
 
-def said(history: list[dict]) -> list[str]:
-    """Return what the person wrote, oldest first: what screening reads."""
-    return [plain(entry.get("content")) for entry in history if entry.get("role") == "user"]
-
-
-def replies(history: list[dict]) -> list[str]:
-    return [plain(entry.get("content")) for entry in history if entry.get("role") == "assistant"]
+def said(history: list[dict], role: str = "user") -> list[str]:
+    """Return what the person wrote, oldest first (what screening reads), or with "assistant" what answered, cards too."""
+    return [plain(entry.get("content")) for entry in history if entry.get("role") == role]
 
 
 def help_card(history: list[dict], country: str) -> str:
@@ -63,7 +59,7 @@ def help_card(history: list[dict], country: str) -> str:
     try:
         turns = said(history)
         name, language = fixed_text(turns)
-        if confirmed := danger_confirmed_in(replies(history), turns[-1]):
+        if confirmed := danger_confirmed_in(said(history, "assistant"), turns[-1]):
             name, language = "imminent", confirmed
         if not name:
             return ""
@@ -118,8 +114,8 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
         level, findings, _ = screen(said(history))
         if level in ("risk", "imminent"):
             turns = [{"role": "system", "content": text("safe_mode")}, *turns]
-        if is_needed(level, findings):
-            question = next_question(replies(history), language_of(findings))
+            if is_about_self(findings):
+                question = next_question(said(history, "assistant"), language_of(findings))
         with closing(engine.stream(turns)) as pieces:  # closed at once when the person stops, not when collected
             for shown in sentences_that_pass(pieces, drop_questions=bool(question)):
                 yield shown

@@ -202,9 +202,15 @@ def load() -> Rulebook:
 
 
 @cache
+def reply_data() -> dict:
+    """Read reply_rules.json, once, with the filler words that messages lose too."""
+    return {**read_json("reply_rules"), "fillers": load().data["fillers"]}
+
+
+@cache
 def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
-    """Read reply_rules.json, once: the rules, what they must spare, and the words that make a phrase harmless."""
-    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    """The rules for replies, what they must spare, and the words that make a phrase harmless."""
+    data = reply_data()
     return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
 
 
@@ -220,8 +226,8 @@ class Frame(NamedTuple):
 
 @cache
 def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
-    """Read the frames of reply_rules.json, once, and the words that make a match of a rule harmless from inside it."""
-    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    """The frames, and the words that make a match of a rule harmless from inside it."""
+    data = reply_data()
     endings = rules_from([{"rule": "frame/end", "patterns": data["frame_endings"]}], data)
     frames = [
         Frame(
@@ -238,8 +244,8 @@ def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
 
 @cache
 def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
-    """The contexts of reply_rules.json, and which of them each rule heeds ("unless")."""
-    data = {**read_json("reply_rules"), "fillers": read_json("rules")["fillers"]}
+    """The contexts, and which of them each rule heeds ("unless")."""
+    data = reply_data()
     contexts = []
     for entry in data["contexts"]:
         for text in entry["patterns"]:
@@ -254,9 +260,8 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
 @cache
 def load_replies_with_just() -> list[Rule]:
     """The reply rules for which "just" and "even" are no fillers."""
-    fillers = [word for word in read_json("rules")["fillers"] if word not in KEPT]
-    data = {**read_json("reply_rules"), "fillers": fillers}
-    return rules_from(data["rules_with_just"], data)
+    data = reply_data()
+    return rules_from(data["rules_with_just"], {**data, "fillers": [w for w in data["fillers"] if w not in KEPT]})
 
 
 @cache

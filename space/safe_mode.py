@@ -14,10 +14,9 @@ QUESTIONS = ("ask_plan", "ask_means", "ask_support", "ask_willing", "ask_barrier
 GRAVE = ("ask_plan", "ask_means")  # a yes to one of these is as urgent as saying it unasked
 
 
-def is_needed(level: str, findings: list[Finding]) -> bool:
-    """Whether the person themselves stands at risk of suicide; the questions fit nobody else."""
-    own = any(finding.subject == "self" and finding.kind == "suicide" for finding in findings)
-    return own and level in ("risk", "imminent")
+def is_about_self(findings: list[Finding]) -> bool:
+    """Whether the person themselves speaks of suicide; the questions fit nobody else."""
+    return any(finding.subject == "self" and finding.kind == "suicide" for finding in findings)
 
 
 def next_question(replies: list[str], language: str) -> str:

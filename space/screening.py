@@ -160,24 +160,28 @@ def said_wrongly(text: str) -> Iterator[Finding]:
     kinds = {rule.kind for rule in rules}
     for words, wanted in readings:
         known = words_of(words)
-        harmless = [(rule.kind, *span) for rule in spared for span in matches(rule, words, known)]
+        idioms = [(rule.kind, *span) for rule in spared for span in matches(rule, words, known)]
         frames = list(framed(words, known))
         for rule in wanted:
-            excused = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
+            # An idiom named after a kind spares that kind alone.
+            harmless = [(first, last) for whose, first, last in idioms if whose == rule.kind or whose not in kinds]
+            excuses = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
+            within = spared_within.get(rule.name, NO_WORDS)
             for start, end in matches(rule, words, known):
-                before = re.split(r"[.,] ", words.text[max(0, start - 80) : start])[-1]
-                before = re.sub(r"\bwhy not ", "", before).split()[
-                    -5:
-                ]  # "why not" advises, "not" and "why" alone excuse
-                inside = any(
-                    (first <= start < last or first < end <= last) and (whose == rule.kind or whose not in kinds)
-                    for whose, first, last in harmless  # an idiom named after a kind spares that kind alone
-                )
-                inside = inside or not spared_within.get(rule.name, NO_WORDS).isdisjoint(words.text[start:end].split())
-                if inside or not excused.isdisjoint(before) or in_frame(rule.kind, start, frames):
-                    continue
-                if not in_context(rule, words, start, end, text):
+                if not (
+                    any(first <= start < last or first < end <= last for first, last in harmless)
+                    or not within.isdisjoint(words.text[start:end].split())
+                    or not excuses.isdisjoint(words_before(words.text, start))
+                    or in_frame(rule.kind, start, frames)
+                    or in_context(rule, words, start, end, text)
+                ):
                     yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+
+
+def words_before(text: str, start: int) -> list[str]:
+    """The last five words of the clause before a hit; "why not" advises, where "not" and "why" alone excuse."""
+    clause = re.split(r"[.,] ", text[max(0, start - 80) : start])[-1]
+    return re.sub(r"\bwhy not ", "", clause).split()[-5:]
 
 
 def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[str], int, int]]:

@@ -33,6 +33,7 @@ def text(name: str, language: str = "en", **slots: str) -> str:
         return LAST_RESORT if language == "en" else text(name, **slots)
 
 
+@cache
 def languages() -> set[str]:
     """The languages that have texts of their own."""
     return {"en", *(file.name.split(".")[1] for file in DATA.parent.glob("replies.*.json"))}
