@@ -18,7 +18,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
-from folding import Lexicon, Passage, fold
+from folding import ELISION, Lexicon, Passage, fold
 
 
 HERE = Path(__file__).parent
@@ -328,6 +328,10 @@ def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[
 
 
 def plain_phrase(text: str) -> str:
-    """Do to a phrase what is done to a message: "w" is read as "with" there, whatever its language."""
+    """Do to a phrase what is done to a message: "w" is read as "with" there, whatever its language, "n'ai" as "n ai"."""
     rewrite = load().data["rewrite"]
-    return re.sub(r"\w+", lambda match: rewrite.get(match[0], match[0]), fold(text)[0].replace("'", ""))
+
+    def plain(match: re.Match[str]) -> str:
+        return rewrite.get(match[0]) or ELISION.sub(r"\1 ", match[0]).replace("'", "")
+
+    return re.sub(r"[\w']+", plain, fold(text)[0])
