@@ -10,13 +10,12 @@ reply_rules.json beside this file, in plain words (rulebook.py explains the nota
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from contacts import unknown_contacts
 from folding import Passage, fold, passage, read
-from helplines import known_numbers, known_sites
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
     Rule,
@@ -36,18 +35,6 @@ CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised leve
 NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
-# An address or a number in a model's reply; digits count as a phone number when long, or when somebody is told to call.
-ADDRESS = re.compile(
-    r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]+\.[\w.-]+|(?:https?://|www\.)\S+"
-    r"|(?<![\w.-])(?:[\w-]{1,63}\.){1,5}(?:com|org|net|gov|edu|io|uk|de|fr|es|au|ca|info|help|health|chat|app|ai)\b(?:/\S*)?",
-    re.IGNORECASE,
-)
-NUMBER = re.compile(r"[+*]?\(?\d(?:[\d\s().-]*\d)?")
-CALLING = re.compile(
-    r"\b(?:call|calling|dial|phone|ring|text|texting|sms|whatsapp|hotline|helpline|lifeline|line|number)\b"
-    r"[^.!?\d]{0,40}$",
-    re.IGNORECASE,
-)
 
 
 class Finding(NamedTuple):
@@ -148,7 +135,8 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     shown.
     """
     try:
-        return [*said_wrongly(text), *unknown_contacts(text, set(allowed))]
+        contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
+        return [*said_wrongly(text), *contacts]
     except Exception as error:
         return [Finding(f"error/{type(error).__name__}", (0, 0), "self", "error", 0)]
 
@@ -226,21 +214,3 @@ def in_context(rule: Rule, words: Passage, start: int, end: int, text: str) -> b
         for frame in contexts
         if frame.name in heeded and (asked or not frame.question)
     )
-
-
-def unknown_contacts(text: str, allowed: set[str]) -> Iterator[Finding]:
-    numbers = known_numbers() | {re.sub(r"\D", "", entry) for entry in allowed}
-    sites = known_sites() | {site_of(entry) for entry in allowed}
-    for match in ADDRESS.finditer(text):
-        site = site_of(match.group())
-        if "@" in match.group() or not any(site == known or site.endswith(f".{known}") for known in sites):
-            yield Finding("contact/address", match.span(), "self", "contact", 0)
-    for match in NUMBER.finditer(text):
-        digits = "".join(str(unicodedata.digit(c)) for c in match.group() if c.isdigit())
-        before = text[max(0, match.start() - 60) : match.start()]
-        if (len(digits) >= 7 or (len(digits) >= 3 and CALLING.search(before))) and digits not in numbers:
-            yield Finding("contact/number", match.span(), "self", "contact", 0)
-
-
-def site_of(address: str) -> str:
-    return re.sub(r"^(?:https?://)?(?:www\.)?|[/?#].*$|[.,;:!?)]+$", "", address.lower())

@@ -165,6 +165,13 @@ def test_hostile_text_takes_linear_time():
         assert time.perf_counter() - started < 2, unit
 
 
+@pytest.mark.parametrize("unit", ["a.", "one ", "1 ", "1-", "@a ", "my number ", "text me "])
+def test_hostile_contacts_take_linear_time(unit):
+    started = time.perf_counter()
+    screen_reply(unit * (20_000 // len(unit)))
+    assert time.perf_counter() - started < 2
+
+
 def test_nothing_is_printed_or_logged(capfd, caplog):
     screen("I want to kill myself, marker-7391")
     screen_reply("You should stop taking your medication, marker-7391")
