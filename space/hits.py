@@ -149,7 +149,10 @@ def without_repeats(hits: list[Hit]) -> list[Hit]:
 def escalate(hits: list[Hit], recent: list[Hit]) -> list[Hit]:
     """Raise what only together is grave: a wish and a means, a plan and a time; an entry "alone" needs no earlier turn."""
     raised = []
+    names = {hit.rule for hit in hits + recent}
     for entry in load().data["escalate"]:
+        if not all(any(fnmatchcase(name, rule) for name in names) for rule in entry["when"]):
+            continue
         earlier = [] if entry.get("alone") else recent
         parts = [[hit for hit in hits + earlier if counts(hit, rule)] for rule in entry["when"]]
         newest = next((hit for hit in parts[-1] + parts[-2] if hit in hits and hit.rule != "sign/firm"), None)
@@ -166,9 +169,10 @@ def is_near(hit: Hit, newest: Hit, earlier: list[Hit], entry: dict) -> bool:
 
 def counts(hit: Hit, rule: str) -> bool:
     return (
-        fnmatchcase(hit.rule, rule)
-        and not hit.denied
-        and (hit.kind in ("sign", kind_of(rule)) and (hit.level > 0 or hit.kind == "sign"))
+        not hit.denied
+        and hit.kind in ("sign", kind_of(rule))
+        and (hit.level > 0 or hit.kind == "sign")
+        and fnmatchcase(hit.rule, rule)
     )
 
 
