@@ -8,6 +8,7 @@ from contextlib import closing
 
 import helplines
 from engine import Engine
+from heavy import folded, unfolded
 from safe_mode import danger_confirmed_in, is_about_self, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
@@ -30,7 +31,7 @@ def read(history: list[dict]) -> list[dict]:
     """
     turns: list[dict] = []
     for entry in history:
-        content = plain(entry.get("content"))
+        content = unfolded(plain(entry.get("content")))
         if entry.get("role") not in ("user", "assistant") or not content or is_card(entry):
             continue
         if turns and turns[-1]["role"] == entry["role"]:
@@ -105,24 +106,26 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
     Yields once per piece the engine gives, also when no new sentence is complete: only while it yields can a reply
     be stopped.
     """
-    shown, question = "", ""
+    shown = cover = question = ""
     try:
-        turns = read(history)
+        turns, person = read(history), said(history)
         if asks_if_human(turns[-1]["content"]):
             yield text("are_you_human")
             return
-        level, findings, _ = screen(said(history))
+        level, findings, _ = screen(person)
         if level in ("risk", "imminent"):
             turns = [{"role": "system", "content": text("safe_mode")}, *turns]
             if is_about_self(findings):
                 question = next_question(said(history, "assistant"), language_of(findings))
         with closing(engine.stream(turns)) as pieces:  # closed at once when the person stops, not when collected
-            for shown in sentences_that_pass(pieces, drop_questions=bool(question)):
-                yield shown
+            for grown in sentences_that_pass(pieces, drop_questions=bool(question)):
+                if grown != shown:
+                    shown, cover = grown, folded(grown, person)
+                yield cover
         if not shown or question:
-            yield f"{shown or text('model_failed')}\n\n{question}".strip()
+            yield f"{cover or text('model_failed')}\n\n{question}".strip()
     except Exception:  # never a traceback, never silence
-        yield "\n\n".join(filter(None, [shown, text("model_failed"), question]))
+        yield "\n\n".join(filter(None, [cover, text("model_failed"), question]))
 
 
 def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A Space with an engine made of words instead of a model: the page, the queue and the screening are the real ones.
 
-The message decides what the engine does: "slowly" one word every 0.2 s, "break" an exception that quotes the message.
+The message decides what the engine does: "slowly" one word every 0.2 s, "break" an exception that quotes the message,
+"story" a reply that is heavy to read.
 """
 
 import sys
@@ -28,7 +29,8 @@ class WordEngine:
                 time.sleep(0.2 if "slowly" in message else 0.01)
                 sys.stdout.write(f"word {number}\n")
                 sys.stdout.flush()
-                yield "I am listening. " if number == 0 else f"word{number} "
+                beginning = "He was murdered in the harbour. " if "story" in message else "I am listening. "
+                yield beginning if number == 0 else f"word{number} "
         finally:
             sys.stdout.write("closed\n")
             sys.stdout.flush()

@@ -95,6 +95,17 @@ def test_reply_streams(page, words):
     assert "word39" not in page.locator("#chat").inner_text()
 
 
+def test_a_heavy_reply_is_hidden_until_opened(page, words):
+    open_chat(page, words)
+    say(page, "tell me a story")
+    summary = page.locator("#chat details.heavy summary")
+    summary.wait_for()
+    assert "death" in summary.inner_text()
+    assert not page.get_by_text("He was murdered").is_visible()
+    summary.click()
+    page.get_by_text("He was murdered").wait_for()
+
+
 def test_stop_ends_the_engine(page, words):
     open_chat(page, words)
     closed = words.written().count("closed")

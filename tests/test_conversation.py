@@ -47,6 +47,37 @@ def test_reply_grows_by_whole_sentences():
     assert shown[-1] == "That is a long day. What wore you out most?"
 
 
+def test_a_heavy_reply_is_announced_and_folded():
+    engine = Words("Many films are about death. ", "In this one a man is murdered.")
+    *_, shown = respond([user("tell me about a film")], engine)
+    assert shown.startswith('<details class="heavy"><summary>This answer speaks of death.')
+    assert shown.endswith("a man is murdered.\n\n</details>")
+    assert read([user("hi"), {"role": "assistant", "content": shown}])[1]["content"] == (
+        "Many films are about death. In this one a man is murdered."
+    ), "the model reads what it said, without the wrapping"
+
+
+def test_what_the_person_named_is_not_folded_when_taken_up():
+    engine = Words("I'm so sorry that your mother died. What was she like?")
+    assert last(respond([user("my mum died in spring")], engine)) == "".join(engine.pieces)
+
+
+def test_a_direct_question_is_never_folded():
+    engine = Words("That is a lot. Are you thinking of killing yourself?")
+    assert last(respond([user("everything went wrong today")], engine)) == "".join(engine.pieces)
+
+
+def test_an_ordinary_reply_is_not_folded():
+    engine = Words("That deadline sounds exhausting. What would help tonight?")
+    assert last(respond([user("work is killing me")], engine)) == "".join(engine.pieces)
+
+
+def test_the_scripted_question_stands_outside_the_fold():
+    engine = Words("A razor is a sharp thing.")
+    *_, shown = respond([user("I want to kill myself"), user("I think of it all day")], engine)
+    assert shown.split("</details>")[1].strip().endswith("?")
+
+
 def test_history_of_browser_and_api_read_alike():
     parts = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
     assert read(parts) == read([user("hello")]) == [user("hello")]

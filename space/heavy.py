@@ -1,0 +1,52 @@
+"""Announce and fold what is heavy to read: a reply that goes into death, self-harm, abuse or eating disorders.
+
+What the person has named is not folded when a reply takes it up in a word or two; a reply that goes into it is. Questions
+never count: "are you thinking of killing yourself?" must be seen at once.
+"""
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from folding import read
+from rulebook import Rule, load, matches, rules_from, words_of
+from texts import text
+
+
+DATA = Path(__file__).with_name("heavy.json")
+MUCH = 3  # mentions of one topic from which a reply goes into it
+OPEN, CLOSE = '<details class="heavy"><summary>', "</details>"
+QUESTION = re.compile(r"[^.!?\n]*[?？]")
+WRAPPED = re.compile(rf"{OPEN}.*?</summary>\s*|\s*{CLOSE}", re.DOTALL)
+
+
+def folded(reply: str, said: list[str]) -> str:
+    """The reply, or where it is heavy one line that says so and the reply behind it; `said` are the person's messages."""
+    spoken = mentions(" ".join(said))
+    heavy = [topic for topic, count in mentions(QUESTION.sub("", reply)).items() if count >= (MUCH if topic in spoken else 1)]
+    if not heavy:
+        return reply
+    return f"{OPEN}{html.escape(text('heavy', topics=', '.join(heavy)))}</summary>\n\n{reply.rstrip()}\n\n{CLOSE}"
+
+
+def unfolded(reply: str) -> str:
+    """What `folded` was given."""
+    return WRAPPED.sub("", reply) if reply.startswith(OPEN) else reply
+
+
+def mentions(passage: str) -> dict[str, int]:
+    book = load()
+    words = read(passage, book.lexicon, book.data["emoji"])[-1]
+    known = words_of(words)
+    counts: dict[str, int] = {}
+    for rule in topics():
+        counts[rule.name] = counts.get(rule.name, 0) + sum(1 for _ in matches(rule, words, known))
+    return {topic: count for topic, count in counts.items() if count}
+
+
+@cache
+def topics() -> list[Rule]:
+    entries = json.loads(DATA.read_text(encoding="utf-8"))["topics"]
+    return rules_from([{"rule": topic, "patterns": patterns} for topic, patterns in entries.items()], load().data)
