@@ -22,9 +22,10 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "space"))
+sys.path[:0] = [str(ROOT / "space"), str(ROOT / "tests")]
 
-from screening import screen, screen_reply  # noqa: E402 - the path is above
+from disguises import disguised  # noqa: E402 - the path is above
+from screening import screen, screen_reply  # noqa: E402
 
 
 DATA = Path(os.environ.get("THERAGEN_DATA", ROOT.parent / "shared/data")) / "eval"
@@ -33,7 +34,13 @@ SERIOUS = ("risk", "imminent")
 
 def main() -> None:
     print(f"{'set':<46}{'goal':<22}{'count':>12}{'share':>8}   95 % interval")
-    for name, goal, hits in [*counted("screening"), *counted("replies"), *counted("blind"), *public_sets()]:
+    for name, goal, hits in [
+        *counted("screening"),
+        *counted("replies"),
+        *counted("blind"),
+        *obfuscated(),
+        *public_sets(),
+    ]:
         low, high = interval(sum(hits), len(hits))
         print(
             f"{name:<46}{goal:<22}{sum(hits):>5} /{len(hits):>5}{sum(hits) / len(hits):>8.1%}   {low:.1%} to {high:.1%}"
@@ -42,6 +49,11 @@ def main() -> None:
     for name, text, repeats in TIMED:
         median, high = times(text, repeats)
         print(f"{name:<46}{median:>9.1f} ms{high:>15.1f} ms")
+
+
+def obfuscated() -> Iterator[tuple[str, str, list[bool]]]:
+    """Explicit phrases in capitals, leetspeak, look-alike letters, spaced, glued and so on."""
+    yield "explicit phrases in disguise", "shows the help card", [is_serious(text) for _, _, text in disguised()]
 
 
 def counted(folder: str) -> Iterator[tuple[str, str, list[bool]]]:

@@ -58,10 +58,11 @@ HIDDEN = re.compile(
 DIGITS_AS_LETTERS = {"0": "o", "1": "il", "!": "il", "|": "il", "3": "e", "4": "a", "@": "a", "5": "s", "$": "s", "7": "t", "+": "t", "8": "b", "9": "g", "€": "e"}  # fmt: skip
 MARKS = "".join(chr(code) for code in range(0x0900, 0x0E80) if unicodedata.category(chr(code))[0] == "M")
 TOKEN = re.compile(
-    rf"(?P<word>[$@]?(?:[^\W_]+|[{MARKS}]+)+(?:['*@$!|#+€]+[^\W_]+)*)"
+    rf"(?P<word>[$@]?(?:[^\W_]+|[{MARKS}]+)+(?:['*@$!|#+€]+[^\W_]+)*(?:(?<=[a-z])[$@](?!\w))?)"
     r"|(?P<pause>\.{2,}|,|[\u2013\u2014()\"«»“”、،]|\n(?!\s*\n))|(?P<stop>[.!?;:。।؟؛]|\n\s*\n)|(?P<other>[^\s\w])"
 )
 ELISION = re.compile(r"^(j|m|t|s|l|d|c|n|qu|un|dell|all|nell|dall|sull)'")  # French and Italian: d'adieu, dell'acqua
+LONE_I = re.compile(r"(?<!\S)[1!|](?=\s+\S*[a-z])")  # "1 want to d1e"
 DISGUISED = re.compile(r"[\d*@$!|#+€]|(.)\1|[^\x00-\x7f]")
 
 
@@ -196,8 +197,13 @@ def spelled_word(run: list[Token], lexicon: Lexicon) -> list[Token]:
 
 def read(text: str, lexicon: Lexicon, emoji: dict[str, str]) -> list[Passage]:
     """Read a message as typed and, where that differs, with disguises undone: two passages, so a repair can only add."""
-    typed = raw_tokens(*fold(text), emoji)
-    joined = join_spelled_out(typed, lexicon)
+    folded, origin = fold(text)
+    typed = raw_tokens(folded, origin, emoji)
+    # Emoji are words of the first reading only: between the words of a phrase they part it.
+    plainer = (
+        raw_tokens(LONE_I.sub("i", folded), origin, {}) if LONE_I.search(folded) or not folded.isascii() else typed
+    )
+    joined = join_spelled_out(plainer, lexicon)
     repaired = [Token(word, start, end) for token, start, end in joined for word in repair(token, lexicon)]
     return [plain_passage(tokens, lexicon) for tokens in ([typed] if repaired == typed else [typed, repaired])]
 

@@ -178,6 +178,7 @@ def lexicon_from(rules: list[Rule], data: dict) -> Lexicon:
         | {word for word in rewrite if word.isalpha()}
     )
     squeezed = {re.sub(r"(.)\1+", r"\1", word): word for word in sorted(words) if len(word) > 2}
+    squeezed |= {word: word for word in words if word in squeezed}  # "tooo" is rather "to" than "too"
     squeezed |= {re.sub(r"(.)\1+", r"\1", word): word for word in strong}
     slips = {slip: word for word in data["often_mistyped"] for slip in one_slip(word)}
     return Lexicon(

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 import rulebook
 import screening
 from conftest import ROOT
+from disguises import DISGUISES, disguised
 from screening import LEVELS, asks_if_human, screen, screen_reply
 
 
@@ -51,29 +51,14 @@ def test_spans_point_into_what_was_typed():
     assert "Hi. I want to \u200bk!ll  mysélf, ok?"[slice(*finding.span)] == "I want to \u200bk!ll  mysélf,"
 
 
-@pytest.mark.parametrize("phrase", ["i want to kill myself", "i am going to commit suicide", "i want to die"])
-@pytest.mark.parametrize(
-    "disguise",
-    [
-        str.upper,
-        lambda text: text.replace("i", "1"),
-        lambda text: text.replace("i", "!"),
-        lambda text: text.replace("i", "\u0456"),
-        lambda text: text.replace("o", "0").replace("e", "3"),
-        lambda text: text.replace(" ", "  \n"),
-        lambda text: text.replace(" ", ""),
-        lambda text: " ".join(text.replace(" ", "")),
-        lambda text: "-".join(text.replace(" ", "")),
-        lambda text: "\u200b".join(text),
-        lambda text: "".join(chr(ord(c) - 33 + 0xFF01) if c != " " else c for c in text),
-        lambda text: "".join(chr(ord(c) - 97 + 0x1D4EA) if c != " " else c for c in text),
-        lambda text: "".join(c + "\u0336" for c in text),
-        lambda text: re.sub(r"(?<=i)(?=[ec])|(?<=i)(?=l)", "iii", text),
-        lambda text: f"#{text}!!!",
-    ],
-)
-def test_disguises_are_undone(phrase, disguise):
-    assert screen(disguise(phrase)).level in ("risk", "imminent")
+@pytest.mark.parametrize("name", DISGUISES)
+def test_disguises_are_undone(name):
+    seen = [(phrase, text) for disguise, phrase, text in disguised() if disguise == name]
+    assert [pair for pair in seen if screen(pair[1]).level not in ("risk", "imminent")] == []
+
+
+def test_there_are_two_thousand_disguised_phrases():
+    assert len(list(disguised())) >= 2_000
 
 
 @given(st.text(max_size=200))
