@@ -15,6 +15,7 @@ import gradio as gr
 
 import engine
 import helplines
+import learned
 from conversation import help_card, plain, respond
 from hardening import SETTINGS, harden
 from texts import text
@@ -63,7 +64,7 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
             clear = gr.Button("Clear", elem_id="clear", min_width=80)
         status = gr.Markdown(elem_id="status")
         with gr.Accordion("Privacy, crisis protocol, limits and law", open=False, elem_id="about"):
-            for name in ("privacy", "crisis_protocol", "threat_model", "legal"):
+            for name in ("privacy", "crisis_protocol", "learned", "threat_model", "legal"):
                 gr.Markdown(Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8"))
 
         def answer(history: list[dict]) -> Iterator[list[dict]]:
@@ -155,6 +156,7 @@ def serve(loading: "Future[engine.Loaded]") -> None:
 
 
 def main() -> None:
+    learned.load()  # now, not while the first person waits
     adapter, base = os.environ.get("THERAGEN_ADAPTER", ""), os.environ.get("THERAGEN_BASE", "")
     serve(ThreadPoolExecutor(1).submit(engine.load, adapter, base))
 

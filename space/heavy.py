@@ -25,7 +25,11 @@ WRAPPED = re.compile(rf"{OPEN}.*?</summary>\s*|\s*{CLOSE}", re.DOTALL)
 def folded(reply: str, said: list[str]) -> str:
     """The reply, or where it is heavy one line that says so and the reply behind it; `said` are the person's messages."""
     spoken = mentions(" ".join(said))
-    heavy = [topic for topic, count in mentions(QUESTION.sub("", reply)).items() if count >= (MUCH if topic in spoken else 1)]
+    heavy = [
+        topic
+        for topic, count in mentions(QUESTION.sub("", reply)).items()
+        if count >= (MUCH if topic in spoken else 1)
+    ]
     if not heavy:
         return reply
     return f"{OPEN}{html.escape(text('heavy', topics=', '.join(heavy)))}</summary>\n\n{reply.rstrip()}\n\n{CLOSE}"

@@ -1,4 +1,6 @@
-"""Notice when somebody may be in danger, and stop a model from saying something harmful. Standard library only.
+"""Notice when somebody may be in danger, and stop a model from saying something harmful.
+
+The rules need the standard library only; where NumPy is, a learned tier (learned.py) may raise what they found.
 
     >>> screen("I'm not suicidal, I just don't want to live anymore").level
     'risk'
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+import learned
 from contacts import unknown_contacts
 from folding import Passage, fold, passage, read
 from hits import LEVELS, RISK, Hit, escalate, read_hits
@@ -90,12 +93,26 @@ def standing_level(hits: list[list[Hit]]) -> int:
 
 def conversation_hits(turns: list[str]) -> list[list[Hit]]:
     """What each turn says, alone and together with the turns before it."""
-    alone = [read_hits(turn) for turn in turns]
+    alone = [turn_hits(turn) for turn in turns]
     together = []
     for index, found in enumerate(alone):
         recent = [hit for earlier in alone[max(0, index - RECENT) : index] for hit in earlier]
         together.append(escalate(found + crossing_hits(turns, index), recent))
     return together
+
+
+def turn_hits(turn: str) -> list[Hit]:
+    """What the rules find, and what the learned tier adds where they see no danger."""
+    hits = read_hits(turn)
+    if highest(hits) >= RISK:
+        return hits
+    found = learned.danger(turn)
+    if found is None or found.probability < learned.DANGER:
+        return hits
+    return [
+        *hits,
+        Hit(f"learned/{found.language}", *found.span, found.subject, found.kind, RISK, soft=False, denied=False),
+    ]
 
 
 def crossing_hits(turns: list[str], index: int) -> list[Hit]:
@@ -136,7 +153,10 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     """
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
-        return [*said_wrongly(text), *contacts]
+        findings = [*said_wrongly(text), *contacts]
+        if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
+            findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
+        return findings
     except Exception as error:
         return [Finding(f"error/{type(error).__name__}", (0, 0), "self", "error", 0)]
 

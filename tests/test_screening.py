@@ -210,12 +210,12 @@ def test_not_asked_whether_it_is_human(text):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 126,
-    "hits_other": 100,
-    "near_misses_en": 10,
-    "near_misses_other": 3,
-    "replies_harmful": 210,
-    "replies_good": 18,
+    "hits_en": 184,
+    "hits_other": 143,
+    "near_misses_en": 29,
+    "near_misses_other": 8,
+    "replies_harmful": 231,
+    "replies_good": 21,
 }
 
 

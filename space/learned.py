@@ -1,0 +1,225 @@
+"""The learned tier of screening: a small transformer, run by NumPy, that may only raise what the rules found.
+
+    >>> danger("I don't see the point of waking up tomorrow").probability > DANGER
+    True
+
+learned.md is its card; train/fit_learned.py made its weights, learned.safetensors (safetensors, int4 with one scale for 32
+weights). Without NumPy, safetensors or the file every call gives None and the rules stand alone. Nothing is kept of a text.
+"""
+
+import logging
+import re
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from folding import HIDDEN
+
+
+log = logging.getLogger(__name__)
+
+WEIGHTS = Path(__file__).with_name("learned.safetensors")
+KINDS = ("suicide", "self-harm", "overdose", "harm-now", "harm-others", "child", "eating-disorder", "psychosis")
+REPLY_KINDS = ("claims", "delusion", "diagnosis", "discouraging", "eating", "encouragement", "ending", "hate", "instructions",
+               "medication", "method", "minimising", "promises", "romance", "secrecy", "sexual", "violence")  # fmt: skip
+LANGUAGES = ("ar", "bn", "cs", "de", "el", "en", "es", "fa", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "ms", "nl",
+             "pl", "pt", "ro", "ru", "sv", "sw", "ta", "th", "tl", "tr", "uk", "ur", "vi", "zh")  # fmt: skip
+OUTPUTS = (
+    *("danger", *KINDS, "other", "imminent", "distress"),
+    *("harmful", *(f"reply/{kind}" for kind in REPLY_KINDS)),
+    *(f"language/{language}" for language in LANGUAGES),
+)
+# Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
+DANGER = 0.8
+HARM = 0.9
+SURE = 0.6  # probability from which a kind is named
+HEADS = 12
+GROUP = 32  # weights that share one scale
+LONGEST = 16  # characters of a piece
+WINDOW = 96  # pieces read at a time, the first of which says whether a person or a model speaks
+STRIDE = 64
+MOST = 2  # windows of one text
+LONG = 20_000  # characters; only the rules read on
+SEGMENT = 40  # characters of a word that are cut into pieces at once
+UNLIKELY = -30.0  # log-probability of a letter that has no piece
+WORD = re.compile(rf"\S{{1,{SEGMENT}}}")
+BUDGET = 0.15  # seconds for one text; what was read by then counts
+
+
+class Danger(NamedTuple):
+    probability: float
+    imminent: float  # probability
+    span: tuple[int, int]  # the stretch of the text that was judged
+    kind: str
+    subject: str  # "self" or "other"
+    language: str
+
+
+class Harm(NamedTuple):
+    probability: float
+    span: tuple[int, int]
+    kind: str
+
+
+def danger(text: str) -> Danger | None:
+    """How likely a person's message speaks of danger, by its worst stretch; None when this tier cannot tell."""
+    if not (worst := worst_window(text, "message", "danger")):
+        return None
+    outputs, span = worst
+    kind = max(KINDS, key=outputs.__getitem__)
+    if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
+        kind = KINDS[0]
+    language = max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
+    return Danger(
+        outputs["danger"], outputs["imminent"], span, kind, "other" if outputs["other"] > 0.5 else "self", language
+    )
+
+
+def harm(text: str) -> Harm | None:
+    """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell."""
+    if not (worst := worst_window(text, "reply", "harmful")):
+        return None
+    outputs, span = worst
+    return Harm(outputs["harmful"], span, max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"]))
+
+
+def worst_window(text: str, speaker: str, verdict: str) -> tuple[dict[str, float], tuple[int, int]] | None:
+    try:
+        model = load()
+        if model is None or not text.strip():
+            return None
+        started = time.monotonic()
+        worst = None
+        for pieces, span in windows(text, model):
+            outputs = dict(zip(OUTPUTS, forward(model, [model[speaker], *pieces]), strict=True))
+            if worst is None or outputs[verdict] > worst[0][verdict]:
+                worst = outputs, span
+            if time.monotonic() - started > BUDGET:
+                log.warning("learned tier: a text was read in part, after %d ms", BUDGET * 1000)
+                break
+        return worst
+    except Exception as error:  # the rules stand alone; no text reaches a log
+        place = error.__traceback__
+        while place and place.tb_next:
+            place = place.tb_next
+        log.warning("learned tier: %s in line %d", type(error).__name__, place.tb_lineno if place else 0)
+        return None
+
+
+@cache
+def load() -> dict | None:
+    """The weights as float32, or None with one line in the log."""
+    try:
+        import numpy as np
+        from safetensors.numpy import load_file
+
+        stored = load_file(WEIGHTS)
+    except Exception as error:  # no NumPy, no file, no such format
+        log.warning("learned tier: off (%s); the rules stand alone", type(error).__name__)
+        return None
+    pieces = bytes(stored.pop("pieces")).decode().split("\n")
+    model = {name: array if array.dtype == np.uint8 else array.astype(np.float32) for name, array in stored.items()}
+    for name in [name for name in stored if name.endswith(".packed")]:
+        weight = unpack(model.pop(name), model.pop(name.replace(".packed", ".scale")))
+        model[name.removesuffix(".packed")] = weight.T.copy()
+    model |= {"index": {piece: number for number, piece in enumerate(pieces)}}
+    model |= {name: len(pieces) + number for number, name in enumerate(("message", "reply", "unknown"))}
+    model["layers"] = 1 + max(int(name.split(".")[1]) for name in model if name.startswith("layers."))
+    return model
+
+
+def unpack(packed, scale):
+    """int4 to float: (rows, columns / 2) bytes, the low half first, and (rows, columns / GROUP) scales."""
+    import numpy as np
+
+    halves = np.stack([packed & 15, packed >> 4], -1).astype(np.float32) - 8
+    return (halves.reshape(*scale.shape, GROUP) * scale[..., None]).reshape(len(packed), -1)
+
+
+def plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", HIDDEN.sub("", text)).lower()
+
+
+def windows(text: str, model: dict) -> Iterator[tuple[list[int], tuple[int, int]]]:
+    """Overlapping stretches of the text as pieces; of a long text the MOST whose pieces weigh heaviest."""
+    pieces, places = [], []
+    seen: dict[str, list[int]] = {}  # forgotten with the text
+    for match in WORD.finditer(text, 0, LONG):
+        word = match.group()
+        if word not in seen:
+            seen[word] = pieces_of(word, model["index"], model["scores"], model["unknown"])
+        pieces += seen[word]
+        places += [match.span()] * len(seen[word])
+    room = WINDOW - 1
+    starts = list(range(0, max(1, len(pieces) - room + STRIDE), STRIDE))
+    if len(starts) > MOST:
+        weights = model["weights"]
+        heaviest = sorted(starts, key=lambda start: -sum(weights[piece] for piece in pieces[start : start + room]))
+        starts = heaviest[:MOST]
+    for start in starts:
+        part = places[start : start + room]
+        yield pieces[start : start + room], (part[0][0], part[-1][1])
+
+
+def pieces_of(text: str, index: Mapping[str, int], scores: Sequence[float], unknown: int) -> list[int]:
+    """Cut a text into the most probable pieces, as a unigram model does (https://arxiv.org/abs/1804.10959)."""
+    return [
+        piece
+        for word in plain(text).split()
+        for start in range(0, len(word), SEGMENT)
+        for piece in cut(word[start : start + SEGMENT] if start else "▁" + word[:SEGMENT], index, scores, unknown)
+    ]
+
+
+def cut(word: str, index: Mapping[str, int], scores: Sequence[float], unknown: int) -> list[int]:
+    best, cuts = [0.0], [(0, 0)]
+    for end in range(1, len(word) + 1):
+        options = [
+            (best[start] + scores[index[word[start:end]]], start, index[word[start:end]])
+            for start in range(max(0, end - LONGEST), end)
+            if word[start:end] in index
+        ]
+        value, start, piece = max(options, default=(best[end - 1] + UNLIKELY, end - 1, unknown))
+        best.append(value)
+        cuts.append((start, piece))
+    pieces, end = [], len(word)
+    while end:
+        end, piece = cuts[end]
+        pieces.append(piece)
+    return pieces[::-1]
+
+
+def forward(model: dict, tokens: list[int]) -> list[float]:
+    """Probabilities in the order of OUTPUTS."""
+    import numpy as np
+
+    def linear(name, x):
+        return x @ model[f"{name}.weight"] + model[f"{name}.bias"]
+
+    def norm(name, x):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12) * model[f"{name}.weight"] + model[f"{name}.bias"]
+
+    count, length = len(model["codes"]), len(tokens)
+    codes = model["codes"][np.minimum(tokens, count - 1)]
+    vectors = model["centroids"][np.arange(codes.shape[1]), codes].reshape(length, -1)
+    hidden = linear("project", vectors)
+    for place, token in enumerate(tokens):
+        if token >= count:
+            hidden[place] = model["special"][token - count]
+    hidden = norm("first", hidden + model["position"][:length])
+    for layer in range(model["layers"]):
+        at = f"layers.{layer}"
+        query, key, value = linear(f"{at}.qkv", hidden).reshape(length, 3, HEADS, -1).transpose(1, 2, 0, 3)
+        scores = query @ key.transpose(0, 2, 1) / query.shape[-1] ** 0.5
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = (scores / scores.sum(-1, keepdims=True)) @ value
+        hidden = norm(f"{at}.norm1", hidden + linear(f"{at}.mix", mixed.transpose(1, 0, 2).reshape(length, -1)))
+        inner = linear(f"{at}.inner", hidden)
+        inner = inner / (1 + np.exp(-1.702 * inner))  # GELU's close relative, which needs no error function
+        hidden = norm(f"{at}.norm2", hidden + linear(f"{at}.outer", inner))
+    logits = linear("head", np.concatenate([hidden.mean(0), hidden.max(0)]))
+    return (1 / (1 + np.exp(-logits))).tolist()

@@ -1,0 +1,170 @@
+"""The learned tier raises what the rules miss, never lowers, and disappears without harm."""
+
+import json
+import logging
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+import fit_learned
+import learned
+from hits import LEVELS, read_hits
+from screening import highest, said_wrongly, screen, screen_reply
+
+
+MISSED_BY_RULES = [
+    "I had my hair set, I answered all my cards, and I've told Him I'm ready.",
+    "I keep my mother clean, I keep her fed, and I daydream of neither of us waking.",
+]
+
+
+@pytest.fixture
+def fresh():
+    learned.load.cache_clear()
+    yield
+    learned.load.cache_clear()
+
+
+def test_weights_are_small_enough_to_ship():
+    assert learned.WEIGHTS.stat().st_size <= 5_000_000
+
+
+def test_card_names_what_the_weights_are():
+    card = learned.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert f"{learned.DANGER}" in card
+    assert f"{learned.HARM}" in card
+
+
+@pytest.mark.parametrize("text", MISSED_BY_RULES)
+def test_it_raises_what_the_rules_miss(text):
+    assert LEVELS[highest(read_hits(text))] not in ("risk", "imminent")
+    screening = screen(text)
+    assert screening.level == "risk"
+    assert screening.findings[0].rule.startswith("learned/")
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=40, deadline=None)
+def test_it_never_lowers(text):
+    assert LEVELS.index(screen(text).level) >= highest(read_hits(text))
+    assert screen_reply(text) or not list(said_wrongly(text))
+
+
+@given(st.text(max_size=2000))
+@settings(max_examples=40, deadline=None)
+def test_any_text_has_probabilities_and_a_span_inside_it(text):
+    found = learned.danger(text)
+    if found is not None:
+        assert 0 <= found.probability <= 1
+        assert 0 <= found.span[0] < found.span[1] <= len(text)
+        assert found.kind in learned.KINDS
+    else:
+        assert not learned.plain(text).split()
+
+
+def test_danger_in_a_long_text_is_found_wherever_it_stands():
+    talk = "We went to the market and bought apples, then it rained and we ran for the tram and laughed a lot. " * 30
+    for place in (0, len(talk) // 2, len(talk)):
+        assert screen(f"{talk[:place]} {MISSED_BY_RULES[0]} {talk[place:]}").level == "risk"
+
+
+def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(learned, "WEIGHTS", tmp_path / "none.safetensors")
+    assert learned.danger("marker-7391") is None
+    assert screen("I want to kill myself").level in ("risk", "imminent")
+    assert screen(MISSED_BY_RULES[0]).level == "none"
+    assert len(caplog.records) == 1, "said once"
+    assert "marker" not in caplog.text
+
+
+def test_broken_weights_leave_the_rules(fresh, monkeypatch, tmp_path, caplog):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not weights")
+    monkeypatch.setattr(learned, "WEIGHTS", broken)
+    assert screen("hello, marker-7391").level == "none"
+    assert screen("I want to kill myself").level in ("risk", "imminent")
+    assert caplog.records
+    assert "marker" not in caplog.text
+
+
+def test_a_failure_is_logged_by_type_and_line_only(monkeypatch, caplog):
+    def broken(*_):
+        raise ValueError("marker-7391 is what the person wrote")
+
+    monkeypatch.setattr(learned, "forward", broken)
+    with caplog.at_level(logging.DEBUG):
+        assert screen("I want to kill myself").level in ("risk", "imminent")
+        assert screen("marker-7391").level == "none"
+    assert "ValueError" in caplog.text
+    assert "marker" not in caplog.text
+
+
+def test_too_slow_means_what_was_read_by_then(monkeypatch, caplog):
+    monkeypatch.setattr(learned, "BUDGET", 0)
+    assert learned.danger("word " * 400) is not None
+    assert "in part" in caplog.text
+
+
+def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_path):
+    """The whole command, with a tiny teacher: what NumPy computes is what was trained."""
+    monkeypatch.setattr(fit_learned, "PIECES", 400)
+    monkeypatch.setattr(fit_learned, "INNER", 64)
+    for name in ("case_rows", "written_rows"):
+        rows = getattr(fit_learned, name)()
+        monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
+    teacher = tiny_teacher(tmp_path / "teacher")
+    path = tmp_path / "learned.safetensors"
+    epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
+    folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
+    student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])
+    monkeypatch.setattr(learned, "WEIGHTS", path)
+    for text in ("i want to die tonight", "we made soup", "ya no quiero vivir"):
+        row = fit_learned.Row(text, False, fit_learned.target_of({}), 1.0, False)
+        expected = torch.sigmoid(student.judge([row]))[0, 0].item()
+        assert learned.danger(text).probability == pytest.approx(expected, abs=0.02)
+
+
+def tiny_teacher(folder):
+    texts = [row.text for row in fit_learned.written_rows()]
+    pieces = sorted(
+        {"▁" + word.lower() for text in texts for word in text.split()} | set("".join(texts).lower()) | {"▁"}
+    )
+    vocabulary = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -8.0) for piece in pieces)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    size = {"hidden_size": 384, "num_hidden_layers": 3, "num_attention_heads": 12, "intermediate_size": 96}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(vocabulary), **size), add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def test_int4_is_unpacked_as_it_was_packed():
+    weight = torch.randn(6, 64)
+    numbers, scale = fit_learned.int4(weight)
+    numbers = numbers.numpy().astype(np.uint8)
+    packed = numbers[:, ::2] | numbers[:, 1::2] << 4
+    assert np.allclose(learned.unpack(packed, scale.numpy()), fit_learned.rounded(weight).numpy(), atol=1e-6)
+    assert (weight - fit_learned.rounded(weight)).abs().max() < weight.abs().max() / 7
+
+
+def test_messages_are_labelled_and_written_once():
+    seen: set[str] = set()
+    for path in sorted((fit_learned.ROOT / "data/messages").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            known = {*learned.REPLY_KINDS, "good"} if path.stem == "replies" else {*learned.KINDS, "none", "distress"}
+            assert entry["kind"] in known, line
+            assert entry["text"] not in seen, line
+            seen.add(entry["text"])
