@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from folding import read
-from rulebook import Rule, load, matches, rules_from, words_of
+from rulebook import Rule, load, matches, places_of, rules_from
 from texts import text
 
 
@@ -43,7 +43,7 @@ def unfolded(reply: str) -> str:
 def mentions(passage: str) -> dict[str, int]:
     book = load()
     words = read(passage, book.lexicon, book.data["emoji"])[-1]
-    known = words_of(words)
+    known = places_of(words)
     counts: dict[str, int] = {}
     for rule in topics():
         counts[rule.name] = counts.get(rule.name, 0) + sum(1 for _ in matches(rule, words, known))

@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from folding import Passage, passage, read
-from rulebook import Rule, compile_rule, likely, load, matches, phrasebook, words_of
+from rulebook import Rule, compile_rule, likely, load, matches, phrasebook, places_of
 
 
 LEVELS = ("none", "distress", "risk", "imminent")
@@ -39,12 +39,14 @@ def read_hits(text: str) -> list[Hit]:
 
 def passage_hits(words: Passage) -> list[Hit]:
     book, (spaced, unspaced, unless, spared) = load(), phrasebook()
-    known = words_of(words)
+    known = places_of(words)
     phrases = likely(spaced, known)
-    idioms = [span for rule in book.idioms + likely(spared, known) for span in matches(rule, words, known)]
+    idioms = [
+        span for rule in likely(book.idioms, known) + likely(spared, known) for span in matches(rule, words, known)
+    ]
     hits = [
         make_hit(rule, words, start, end, no_negates=rules is phrases and not rule.name.endswith(NO_MEANS_WELL))
-        for rules in (book.rules, phrases)
+        for rules in (likely(book.rules, known), phrases)
         for rule in rules
         for start, end in matches(rule, words, known)
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
@@ -108,9 +110,9 @@ def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
     return False
 
 
-def in_context(hit: Hit, text: str, known: frozenset[str]) -> Hit:
+def in_context(hit: Hit, text: str, known: dict[str, list[int]]) -> Hit:
     """Lower what is told of somebody in a film, or of long ago; never what the person says of their own wish to die."""
-    if hit.subject == "other" and hit.kind != "harm-others" and not known.isdisjoint(load().data["fiction"]):
+    if hit.subject == "other" and hit.kind != "harm-others" and not known.keys().isdisjoint(load().data["fiction"]):
         return hit._replace(level=0)
     past_kinds = (
         ("harm-now", "overdose", "eating-disorder", "self-harm")
@@ -125,7 +127,7 @@ def in_context(hit: Hit, text: str, known: frozenset[str]) -> Hit:
 @cache
 def past_pattern() -> re.Pattern[str]:
     data = load().data
-    return re.compile("|".join(compile_rule(text, data["vocabulary"])[0] for text in data["past"]))
+    return re.compile("|".join(compile_rule(text, data["vocabulary"]).pattern for text in data["past"]))
 
 
 def weigh_soft(hits: list[Hit]) -> list[Hit]:

@@ -12,7 +12,8 @@ A rule that uses {who}, {oneself}, {their} or {be} is read twice: for the person
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice, product
 from pathlib import Path
@@ -31,7 +32,22 @@ MOST = 200  # matches of one rule that are looked at; hostile text has more, and
 KEPT = ("just", "even")  # fillers that mean something to some reply rules: "it is just a phase", "get even"
 FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
-Needs = list[frozenset[str]]
+NO_WORDS: frozenset[str] = frozenset()
+
+
+class Part(NamedTuple):
+    """A rule, or a piece of one, as a regular expression, and the words without which it cannot match.
+
+    Words are those of the passage, or the first three or four letters of one with a star.
+    """
+
+    pattern: str
+    needs: list[frozenset[str]]  # the passage must hold a word of each set
+    first: frozenset[str] | None  # a match begins with one of these; None: with any word
+    empty: bool  # whether it matches no words at all
+
+
+EMPTY = Part("", [], NO_WORDS, True)
 
 
 class Rule(NamedTuple):
@@ -41,7 +57,8 @@ class Rule(NamedTuple):
     subject: str
     soft: bool
     pattern: re.Pattern[str]
-    needs: Needs  # the passage must hold a word of each set, or the pattern cannot match
+    needs: Sequence[frozenset[str]] = ()  # as in Part
+    first: frozenset[str] | None = None
 
 
 class Index(NamedTuple):
@@ -62,8 +79,8 @@ class Context(NamedTuple):
 
 
 class Rulebook(NamedTuple):
-    rules: list[Rule]
-    idioms: list[Rule]
+    rules: Index
+    idioms: Index
     lexicon: Lexicon
     data: dict
 
@@ -75,69 +92,82 @@ def expand(text: str, vocabulary: dict[str, str]) -> str:
     return text
 
 
-def parse_word(word: str) -> tuple[str, Needs]:
+def parse_word(word: str) -> Part:
     if word == FILLER:
-        return "", []
+        return Part("", [], NO_WORDS, True)
     if word in GAPS:
-        return GAPS[word], []
+        return Part(GAPS[word], [], None, True)
     if word in "^$":
-        return CLAUSE_START if word == "^" else CLAUSE_END, []
+        return Part(CLAUSE_START if word == "^" else CLAUSE_END, [], NO_WORDS, True)
     spelled = re.escape(word).replace(r"\*", "[^ .]*").replace(r"\#", r"\d+")
     stem = word.split("*")[0]
-    if "#" in word or ("*" in word and len(stem) < 3):
-        needs = []
-    else:
-        needs = [frozenset([word if stem == word else stem[:4] + "*"])]
-    return f"{spelled} (?:, )*", needs  # several, where fillers between commas were dropped
+    first = (
+        None
+        if "#" in word or ("*" in word and len(stem) < 3)
+        else frozenset([word if stem == word else stem[:4] + "*"])
+    )
+    # several commas, where fillers between them were dropped
+    return Part(f"{spelled} (?:, )*", [first] if first else [], first, False)
 
 
-def parse_choice(parts: list[str]) -> tuple[str, Needs]:
-    """Parse up to the closing bracket (or the end) and return the pattern and what it needs."""
-    options: list[tuple[str, Needs]] = [("", [])]
+def parse_choice(parts: list[str]) -> Part:
+    """Parse up to the closing bracket (or the end)."""
+    options = [EMPTY]
     only_filler = {0: False}
     while parts and parts[0] != ")":
         part = parts.pop(0)
         if part == "|":
-            options.append(("", []))
+            options.append(EMPTY)
             continue
-        only_filler[len(options) - 1] = part == FILLER and not options[-1][0]
-        pattern, needs = parse_part(part, parts)
-        before, needed = options[-1]
-        options[-1] = before + pattern, needed + needs
+        only_filler[len(options) - 1] = part == FILLER and not options[-1].pattern
+        options[-1] = followed_by(options[-1], parse_part(part, parts))
     # "(so|too tired)" drops the choice that was but a filler; an empty choice written on purpose, "(i|)", stays.
     options = [option for index, option in enumerate(options) if not only_filler.get(index)] or options[:1]
     if len(options) == 1:
         return options[0]
-    needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
-    return f"(?:{'|'.join(pattern for pattern, _ in options)})", needs
+    needs = [NO_WORDS.union(*(min(o.needs, key=len) for o in options))] if all(o.needs for o in options) else []
+    return Part(
+        f"(?:{'|'.join(option.pattern for option in options)})",
+        needs,
+        either(*(option.first for option in options)),
+        any(option.empty for option in options),
+    )
 
 
-def parse_part(part: str, parts: list[str]) -> tuple[str, Needs]:
+def followed_by(before: Part, after: Part) -> Part:
+    first = either(before.first, after.first) if before.empty else before.first
+    return Part(before.pattern + after.pattern, before.needs + after.needs, first, before.empty and after.empty)
+
+
+def either(*firsts: frozenset[str] | None) -> frozenset[str] | None:
+    return None if None in firsts else NO_WORDS.union(*firsts)
+
+
+def parse_part(part: str, parts: list[str]) -> Part:
     """Parse a word or a bracket and the question mark that may follow it."""
     if part == "(":
-        pattern, needs = parse_choice(parts)
+        parsed = parse_choice(parts)
         parts.pop(0)
     else:
-        pattern, needs = parse_word(part)
+        parsed = parse_word(part)
     if parts and parts[0] == "?":
         parts.pop(0)
-        return f"(?:{pattern})?", []
-    return pattern, needs
+        return Part(f"(?:{parsed.pattern})?", [], parsed.first, True)
+    return parsed
 
 
-def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
-    """Turn a rule into a regular expression and what it needs; filler words are dropped, as they are from messages."""
+def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> Part:
+    """Turn a rule into a regular expression; filler words are dropped, as they are from messages."""
     return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))])
 
 
-def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs]]:
-    """Each pattern of an entry as (subject, pattern, needs)."""
+def readings(entry: dict, data: dict) -> list[tuple[str, Part]]:
+    """Each pattern of an entry with its subject."""
     found, subjects = [], data["subjects"]
     for text in entry["patterns"]:
         slotted = any(f"{{{slot}}}" in text for slot in SLOTS)
         for subject in ("self", "other") if slotted else (entry.get("subject", "self"),):
-            pattern, needs = compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])
-            found.append((subject, pattern, needs))
+            found.append((subject, compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])))
     return found
 
 
@@ -149,12 +179,16 @@ def rules_from(entries: list[dict], data: dict) -> list[Rule]:
             entry.get("level", "none"),
             subject,
             entry.get("soft", False),
-            re.compile(f"(?<= ){pattern}"),
-            needs,
+            *searched(parsed),
         )
         for entry in entries
-        for subject, pattern, needs in readings(entry, data)
+        for subject, parsed in readings(entry, data)
     ]
+
+
+def searched(parsed: Part) -> tuple[re.Pattern[str], list[frozenset[str]], frozenset[str] | None]:
+    """What a Rule keeps of what was parsed; a rule that could match nothing is looked for everywhere."""
+    return re.compile(f"(?<= ){parsed.pattern}"), parsed.needs, None if parsed.empty else parsed.first
 
 
 def one_slip(word: str) -> set[str]:
@@ -199,7 +233,7 @@ def load() -> Rulebook:
     """Read rules.json, once."""
     data = read_json("rules")
     rules, idioms = rules_from(data["rules"], data), rules_from(data["idioms"], data)
-    return Rulebook(rules, idioms, lexicon_from(rules + idioms, data), data)
+    return Rulebook(indexed(rules), indexed(idioms), lexicon_from(rules + idioms, data), data)
 
 
 @cache
@@ -209,10 +243,10 @@ def reply_data() -> dict:
 
 
 @cache
-def load_replies() -> tuple[list[Rule], list[Rule], dict[str, list[str]]]:
+def load_replies() -> tuple[Index, Index, dict[str, list[str]]]:
     """The rules for replies, what they must spare, and the words that make a phrase harmless."""
     data = reply_data()
-    return rules_from(data["rules"], data), rules_from(data["idioms"], data), data["spared_after"]
+    return indexed(rules_from(data["rules"], data)), indexed(rules_from(data["idioms"], data)), data["spared_after"]
 
 
 class Frame(NamedTuple):
@@ -250,7 +284,7 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
     contexts = []
     for entry in data["contexts"]:
         for text in entry["patterns"]:
-            pattern = compile_rule(text, data["vocabulary"], data["fillers"])[0]
+            pattern = compile_rule(text, data["vocabulary"], data["fillers"]).pattern
             if not entry.get("after"):
                 pattern = f"(?<= ){pattern}(?:(?!i )[^ .]+ ){{0,{entry['words']}}}$"  # "i" begins what the model says
             flags = (entry.get(flag, False) for flag in ("clause", "after", "question"))
@@ -259,10 +293,12 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
 
 
 @cache
-def load_replies_with_just() -> list[Rule]:
+def load_replies_with_just() -> Index:
     """The reply rules for which "just" and "even" are no fillers."""
     data = reply_data()
-    return rules_from(data["rules_with_just"], {**data, "fillers": [w for w in data["fillers"] if w not in KEPT]})
+    return indexed(
+        rules_from(data["rules_with_just"], {**data, "fillers": [w for w in data["fillers"] if w not in KEPT]})
+    )
 
 
 @cache
@@ -271,29 +307,49 @@ def lexicon_with_just() -> Lexicon:
     return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
 
 
-def words_of(passage: Passage) -> frozenset[str]:
-    """The passage's words and, for rules like `suicid*`, their first three and four letters."""
-    words = {token.word for token in passage.tokens}
-    return frozenset(words | {word[:3] + "*" for word in words} | {word[:4] + "*" for word in words})
+def places_of(passage: Passage) -> dict[str, list[int]]:
+    """Where each word begins in the passage's text and, for rules like `suicid*`, its first three and four letters."""
+    places: dict[str, list[int]] = {}
+    for token, place in zip(passage.tokens, passage.offsets, strict=True):
+        for key in {token.word, token.word[:3] + "*", token.word[:4] + "*"}:
+            places.setdefault(key, []).append(place)
+    return places
 
 
-def matches(rule: Rule, passage: Passage, words: frozenset[str]) -> Iterator[tuple[int, int]]:
-    """Where the rule matches in the passage's text; cheap when a word that it needs is missing."""
-    if any(words.isdisjoint(need) for need in rule.needs):
+def matches(rule: Rule, passage: Passage, places: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
+    """Where the rule matches in the passage's text; cheap where a word that it needs or begins with is missing."""
+    if any(places.keys().isdisjoint(need) for need in rule.needs):
         return
-    for match in islice(rule.pattern.finditer(passage.text), MOST):
-        yield match.span()
+    if rule.first is None:
+        found = (match.span() for match in rule.pattern.finditer(passage.text))
+    else:
+        found = matches_at(
+            rule.pattern, passage.text, sorted({place for word in rule.first for place in places.get(word, ())})
+        )
+    yield from islice(found, MOST)
+
+
+def matches_at(pattern: re.Pattern[str], text: str, places: list[int]) -> Iterator[tuple[int, int]]:
+    """What finditer would give, when it is known where matches begin."""
+    end = 0
+    for place in places:
+        if place >= end and (match := pattern.match(text, place)):
+            end = match.end()
+            yield match.span()
 
 
 def indexed(rules: list[Rule]) -> Index:
+    """File each rule under the words of that need which the fewest rules share: "toaster", not "you"."""
+    shared = Counter(word for rule in rules for need in rule.needs for word in need)
     places: dict[str, list[int]] = {}
     for place, rule in enumerate(rules):
-        for word in min(rule.needs, key=len) if rule.needs else ("",):
+        rarest = min(rule.needs, key=lambda need: sum(shared[word] for word in need), default=("",))
+        for word in rarest:
             places.setdefault(word, []).append(place)
     return Index(rules, places)
 
 
-def likely(index: Index, words: frozenset[str]) -> list[Rule]:
+def likely(index: Index, words: Iterable[str]) -> list[Rule]:
     """The rules, in their order, of which at least one needed word is among the words."""
     found = {place for word in words for place in index.places.get(word, ())}
     return [index.rules[place] for place in sorted(found.union(index.places.get("", ())))]
@@ -310,7 +366,7 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
             level = "imminent" if kind == "overdose" else "risk"
             if language in data["unspaced"]:
                 joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
-                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), []))
+                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined)))
                 continue
             spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
     unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
@@ -323,9 +379,9 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
 
 
 def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
-    pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
+    parsed = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
     subject = "other" if phrase.startswith("@") else "self"
-    return Rule(name, kind, level, subject, False, re.compile(f"(?<= ){pattern}"), needs)
+    return Rule(name, kind, level, subject, False, *searched(parsed))
 
 
 def plain_phrase(text: str) -> str:

@@ -21,21 +21,22 @@ from contacts import unknown_contacts
 from folding import Passage, fold, passage, read
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
+    NO_WORDS,
     Rule,
     compile_rule,
     lexicon_with_just,
+    likely,
     load,
     load_contexts,
     load_frames,
     load_replies,
     load_replies_with_just,
     matches,
-    words_of,
+    places_of,
 )
 
 
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
-NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
 
@@ -130,19 +131,19 @@ def crossing_hits(turns: list[str], index: int) -> list[Hit]:
 
 def asks_if_human(text: str) -> bool:
     """Whether the person asks what is talking to them; the answer is then given by code."""
-    book = load()
+    book, (spaced, unspaced) = load(), human_patterns()
     words = read(text, book.lexicon, book.data["emoji"])[-1]
-    if any(phrase in passage(words.tokens, space="").text for phrase in book.data["human_phrases"]):
+    if any(pattern.search(words.text) for pattern in spaced):
         return True
-    return any(pattern.search(words.text) for pattern in human_patterns())
+    return not text.isascii() and unspaced.search(passage(words.tokens, space="").text) is not None
 
 
 @cache
-def human_patterns() -> list[re.Pattern[str]]:
+def human_patterns() -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
+    """For scripts that write spaces rules, for those that do not one regular expression."""
     data = load().data
-    return [
-        re.compile(f"(?<= ){compile_rule(fold(text)[0], data['vocabulary'])[0]}") for text in data["human_questions"]
-    ]
+    spaced = [compile_rule(fold(text)[0], data["vocabulary"]).pattern for text in data["human_questions"]]
+    return [re.compile(f"(?<= ){rule}") for rule in spaced], re.compile(fold("|".join(data["human_phrases"]))[0])
 
 
 def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
@@ -165,12 +166,12 @@ def said_wrongly(text: str) -> Iterator[Finding]:
     book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
     readings = [(read(text, book.lexicon, book.data["emoji"])[-1], rules)]
     readings.append((read(text, lexicon_with_just(), book.data["emoji"])[-1], load_replies_with_just()))
-    kinds = {rule.kind for rule in rules}
+    kinds = {rule.kind for rule in rules.rules}
     for words, wanted in readings:
-        known = words_of(words)
-        idioms = [(rule.kind, *span) for rule in spared for span in matches(rule, words, known)]
+        known = places_of(words)
+        idioms = [(rule.kind, *span) for rule in likely(spared, known) for span in matches(rule, words, known)]
         frames = list(framed(words, known))
-        for rule in wanted:
+        for rule in likely(wanted, known):
             # An idiom named after a kind spares that kind alone.
             harmless = [(first, last) for whose, first, last in idioms if whose == rule.kind or whose not in kinds]
             excuses = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
@@ -192,7 +193,7 @@ def words_before(text: str, start: int) -> list[str]:
     return re.sub(r"\bwhy not ", "", clause).split()[-5:]
 
 
-def framed(words: Passage, known: frozenset[str]) -> Iterator[tuple[frozenset[str], int, int]]:
+def framed(words: Passage, known: dict[str, list[int]]) -> Iterator[tuple[frozenset[str], int, int]]:
     """Stretches that report, ask or deny something, and the kinds of rules that do not count there.
 
     "You've been telling yourself you're worthless" is no insult, "Have you tried to kill yourself?" no encouragement. A

@@ -163,49 +163,9 @@ def test_nothing_is_printed_or_logged(capfd, caplog):
     assert "marker" not in "".join(capfd.readouterr()) + caplog.text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "are you human?",
-        "Am I talking to a real person",
-        "r u a bot",
-        "is this an AI",
-        "wait, are you a robot or a person?",
-        "who are you?",
-        "Is there a real human on the other end",
-        "do you have feelings?",
-        "tell me honestly, are you a therapist",
-        "how do i know you're not a bot",
-        "you're a bot, right?",
-        "¿eres un robot?",
-        "Es-tu un humain ?",
-        "Bist du ein Mensch?",
-        "Você é um robô?",
-        "你是真人吗",
-        "あなたは人間ですか",
-        "क्या आप इंसान हैं",
-        "هل أنت إنسان؟",
-    ],
-)
-def test_asked_whether_it_is_human(text):
-    assert asks_if_human(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I feel barely human today",
-        "my son is a real person to me",
-        "hello",
-        "who are you to judge me",
-        "are you there?",
-        "what are you doing today",
-        "I work like a robot",
-        "my therapist is human too",
-    ],
-)
-def test_not_asked_whether_it_is_human(text):
-    assert not asks_if_human(text)
+@pytest.mark.parametrize(("kind", "case"), cases("human"))
+def test_asked_whether_it_is_human(kind, case):
+    assert asks_if_human(case["text"]) == (kind == "questions")
 
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
