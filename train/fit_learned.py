@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> "Student":
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
 
-    rows = written_rows() + case_rows() + public_rows(arguments.public) + everyday_rows(arguments.harmless)
+    rows = written_rows() + dialogue_rows() + case_rows()
+    rows += public_rows(arguments.public) + everyday_rows(arguments.harmless)
     unlabelled = unlabelled_texts(arguments.public)
     print(f"{len(rows)} texts, {sum(row.held_out for row in rows)} held out; {len(unlabelled)} more without labels")
     teacher = Teacher(arguments.teacher)
@@ -99,6 +100,18 @@ def written_rows() -> list[Row]:
             target = reply_target(entry) if reply else message_target(entry, path.stem)
             rows.append(Row(entry["text"], reply, target, 1.0, number % HELD_OUT == HELD_OUT - 1))
     return rows
+
+
+def dialogue_rows() -> list[Row]:
+    """What the assistant says in data/dialogues, which is how a good reply sounds here."""
+    good = reply_target({"kind": "good"})
+    return [
+        Row(message["content"], True, good, 1.0, False)
+        for path in sorted((ROOT / "data/dialogues").glob("*.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for message in json.loads(line)["messages"]
+        if message["role"] == "assistant"
+    ]
 
 
 def case_rows() -> list[Row]:
@@ -310,7 +323,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, epoch)
             optimizer.step()
             schedule.step()
             step += 1
-            if step % 200 == 0:
+            if step % 100 == 0:
                 print(
                     f"step {step} of {steps}, loss {loss.item():.4f}, {time.monotonic() - started:.0f} s", flush=True
                 )
