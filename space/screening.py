@@ -17,6 +17,7 @@ from functools import cache
 from typing import NamedTuple
 
 import learned
+from codes import hidden
 from contacts import unknown_contacts
 from folding import Passage, fold, passage, read
 from hits import LEVELS, RISK, Hit, escalate, read_hits
@@ -154,7 +155,11 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     """
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
-        findings = [*said_wrongly(text), *contacts]
+        codes = (
+            Finding(f"code/{way}", span, "self", "instructions", 0)
+            for way, span, _ in hidden(text, load().lexicon.words)
+        )
+        findings = [*said_wrongly(text), *contacts, *codes]
         if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
             findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
         return findings
