@@ -7,9 +7,9 @@ turn a token into a word that some rule mentions, so ordinary text passes unchan
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise, product
+from itertools import accumulate, pairwise, product
 from typing import NamedTuple
 
 
@@ -63,6 +63,8 @@ TOKEN = re.compile(
 )
 ELISION = re.compile(r"^(j|m|t|s|l|d|c|n|qu|un|dell|all|nell|dall|sull)'")  # French and Italian: d'adieu, dell'acqua
 LONE_I = re.compile(r"(?<!\S)[1!|](?=\s+\S*[a-z])")  # "1 want to d1e"
+DRAWN_OUT = re.compile(r"([a-z])\1{2,}")
+INNER_MARKS = re.compile(r"[*@$!|#+€]+")
 DISGUISED = re.compile(r"[\d*@$!|#+€]|(.)\1|[^\x00-\x7f]")
 
 
@@ -132,14 +134,15 @@ def repair(word: str, lexicon: Lexicon) -> tuple[str, ...]:
         return (found,)
     if 6 <= len(word) <= 80 and (cut := split_glued(word, lexicon)):
         return tuple(cut)
-    word = re.sub(r"([a-z])\1{2,}", r"\1", word)  # "reeeally": one letter is as good as any
-    return tuple(piece for piece in re.split(r"[*@$!|#+€]+", word) if piece) or (word,)
+    word = DRAWN_OUT.sub(r"\1", word)  # "reeeally": one letter is as good as any
+    return tuple(piece for piece in INNER_MARKS.split(word) if piece) or (word,)
 
 
 def raw_tokens(folded: str, origin: Sequence[int], emoji: dict[str, str]) -> list[Token]:
     tokens = []
     for match in TOKEN.finditer(folded):
-        start, end = origin[match.start()], origin[match.end() - 1] + 1
+        first, last = match.span()
+        start, end = origin[first], origin[last - 1] + 1
         if match.lastgroup == "word":
             tokens.append(Token(match.group(), start, end))
         elif match.lastgroup == "other":
@@ -157,17 +160,18 @@ def join_spelled_out(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
     joined: list[Token] = []
     position = 0
     while position < len(tokens):
-        run = spelled_out_until(tokens, position)
+        token = tokens[position]
+        run = spelled_out_until(tokens, position) if len(token.word) == 1 else position
         if run - position >= 3:
             joined += spelled_word(tokens[position:run], lexicon)
             position = run
             continue
-        pair = tokens[position].word + tokens[position + 1].word if position + 1 < len(tokens) else ""
-        if pair in lexicon.strong and tokens[position].word not in lexicon.strong:
-            joined.append(Token(pair, tokens[position].start, tokens[position + 1].end))
+        pair = token.word + tokens[position + 1].word if position + 1 < len(tokens) else ""
+        if pair in lexicon.strong and token.word not in lexicon.strong:
+            joined.append(Token(pair, token.start, tokens[position + 1].end))
             position += 2
             continue
-        joined.append(tokens[position])
+        joined.append(token)
         position += 1
     return joined
 
@@ -201,19 +205,32 @@ def spelled_word(run: list[Token], lexicon: Lexicon) -> list[Token]:
 
 def read(text: str, lexicon: Lexicon, emoji: dict[str, str]) -> list[Passage]:
     """Read a message as typed and, where that differs, with disguises undone: two passages, so a repair can only add."""
+    return [plain_passage(tokens, lexicon) for tokens in read_tokens(text, lexicon, emoji)]
+
+
+def read_tokens(text: str, lexicon: Lexicon, emoji: dict[str, str]) -> list[list[Token]]:
     folded, origin = fold(text)
     typed = raw_tokens(folded, origin, emoji)
     # Emoji are words of the first reading only: between the words of a phrase they part it.
-    plainer = (
-        raw_tokens(LONE_I.sub("i", folded), origin, {}) if LONE_I.search(folded) or not folded.isascii() else typed
-    )
-    joined = join_spelled_out(plainer, lexicon)
-    repaired = [Token(word, start, end) for token, start, end in joined for word in repair(token, lexicon)]
-    return [plain_passage(tokens, lexicon) for tokens in ([typed] if repaired == typed else [typed, repaired])]
+    same = not LONE_I.search(folded) and (folded.isascii() or emoji.keys().isdisjoint(folded))
+    plainer = typed if same else raw_tokens(LONE_I.sub("i", folded), origin, {})
+    repaired = rewritten(join_spelled_out(plainer, lexicon), lambda word: repair(word, lexicon))
+    return [typed] if repaired == typed else [typed, repaired]
+
+
+def rewritten(tokens: list[Token], rewrite: Callable[[str], Sequence[str]]) -> list[Token]:
+    """The tokens with their words rewritten, each different word once."""
+    ways = {word: rewrite(word) for word in {token.word for token in tokens}}
+    kept = {word for word, way in ways.items() if tuple(way) == (word,)}
+    return [
+        new
+        for token in tokens
+        for new in ((token,) if token.word in kept else [Token(word, *token[1:]) for word in ways[token.word]])
+    ]
 
 
 def plain_passage(tokens: list[Token], lexicon: Lexicon) -> Passage:
-    return passage([Token(word, start, end) for typed, start, end in tokens for word in plain_words(typed, lexicon)])
+    return passage(rewritten(tokens, lambda word: plain_words(word, lexicon)))
 
 
 def plain_words(typed: str, lexicon: Lexicon) -> Sequence[str]:
@@ -225,8 +242,6 @@ def plain_words(typed: str, lexicon: Lexicon) -> Sequence[str]:
 def passage(tokens: list[Token], space: str = " ") -> Passage:
     """Lay tokens out as a passage; `space=""` is for scripts that write without spaces."""
     tokens = [Token(".", tokens[0].start, tokens[0].start) if tokens else Token(".", 0, 0), *tokens]
-    offsets, position = [], 1
-    for token in tokens:
-        offsets.append(position)
-        position += len(token.word) + len(space)
-    return Passage(f" {space.join(token.word for token in tokens)} ", offsets, tokens)
+    words = [token.word for token in tokens]
+    offsets = list(accumulate((len(word) + len(space) for word in words[:-1]), initial=1))
+    return Passage(f" {space.join(words)} ", offsets, tokens)

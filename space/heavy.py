@@ -7,11 +7,12 @@ never count: "are you thinking of killing yourself?" must be seen at once.
 import html
 import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
 from folding import read
-from rulebook import Rule, load, matches, places_of, rules_from
+from rulebook import Index, indexed, load, matches, rules_from, sentences
 from texts import text
 
 
@@ -43,14 +44,11 @@ def unfolded(reply: str) -> str:
 def mentions(passage: str) -> dict[str, int]:
     book = load()
     words = read(passage, book.lexicon, book.data["emoji"])[-1]
-    known = places_of(words)
-    counts: dict[str, int] = {}
-    for rule in topics():
-        counts[rule.name] = counts.get(rule.name, 0) + sum(1 for _ in matches(rule, words, known))
-    return {topic: count for topic, count in counts.items() if count}
+    return Counter(rule.name for rule, *_ in matches(topics(), sentences(words, {})))
 
 
 @cache
-def topics() -> list[Rule]:
+def topics() -> Index:
     entries = json.loads(DATA.read_text(encoding="utf-8"))["topics"]
-    return rules_from([{"rule": topic, "patterns": patterns} for topic, patterns in entries.items()], load().data)
+    rules = [{"rule": topic, "patterns": patterns} for topic, patterns in entries.items()]
+    return indexed(rules_from(rules, load().data))

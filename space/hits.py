@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from folding import Passage, passage, read
-from rulebook import Rule, compile_rule, likely, load, matches, phrasebook, places_of
+from rulebook import Rule, Sentence, compile_rule, load, matches, phrasebook, sentences
 
 
 LEVELS = ("none", "distress", "risk", "imminent")
@@ -34,24 +34,21 @@ def read_hits(text: str) -> list[Hit]:
     """Every hit of one text, read as typed and with disguises undone, so that undoing one can only add."""
     book = load()
     passages = read(text, book.lexicon, book.data["emoji"])
-    return weigh_soft(list(dict.fromkeys(hit for words in passages for hit in passage_hits(words))))
+    known: dict[str, Sentence] = {}  # forgotten with the text
+    return weigh_soft(list(dict.fromkeys(hit for words in passages for hit in passage_hits(words, known))))
 
 
-def passage_hits(words: Passage) -> list[Hit]:
+def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
     book, (spaced, unspaced, unless, spared) = load(), phrasebook()
-    known = places_of(words)
-    phrases = likely(spaced, known)
-    idioms = [
-        span for rule in likely(book.idioms, known) + likely(spared, known) for span in matches(rule, words, known)
-    ]
+    where = sentences(words, known)
+    idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)]
     hits = [
-        make_hit(rule, words, start, end, no_negates=rules is phrases and not rule.name.endswith(NO_MEANS_WELL))
-        for rules in (likely(book.rules, known), phrases)
-        for rule in rules
-        for start, end in matches(rule, words, known)
+        make_hit(rule, words, start, end, no_negates=index is spaced and not rule.name.endswith(NO_MEANS_WELL))
+        for index in (book.rules, spaced)
+        for rule, start, end in matches(index, where)
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
     ]
-    hits = [in_context(hit, words.text, known) for hit in hits]
+    hits = [in_context(hit, words.text, where[0][1].words) for hit in hits]
     if not words.text.isascii():
         hits += unspaced_hits(words, unspaced, unless)
     return without_repeats(hits)
@@ -110,9 +107,9 @@ def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
     return False
 
 
-def in_context(hit: Hit, text: str, known: dict[str, list[int]]) -> Hit:
+def in_context(hit: Hit, text: str, known: frozenset[str]) -> Hit:
     """Lower what is told of somebody in a film, or of long ago; never what the person says of their own wish to die."""
-    if hit.subject == "other" and hit.kind != "harm-others" and not known.keys().isdisjoint(load().data["fiction"]):
+    if hit.subject == "other" and hit.kind != "harm-others" and not known.isdisjoint(load().data["fiction"]):
         return hit._replace(level=0)
     past_kinds = (
         ("harm-now", "overdose", "eating-disorder", "self-harm")
@@ -127,7 +124,7 @@ def in_context(hit: Hit, text: str, known: dict[str, list[int]]) -> Hit:
 @cache
 def past_pattern() -> re.Pattern[str]:
     data = load().data
-    return re.compile("|".join(compile_rule(text, data["vocabulary"]).pattern for text in data["past"]))
+    return re.compile("|".join(compile_rule(text, data["vocabulary"])[0] for text in data["past"]))
 
 
 def weigh_soft(hits: list[Hit]) -> list[Hit]:

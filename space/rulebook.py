@@ -13,9 +13,9 @@ A rule that uses {who}, {oneself}, {their} or {be} is read twice: for the person
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,27 +27,13 @@ GAPS = {"..": "(?:[^ .]+ ){0,3}?", "...": "(?:[^ .]+ ){0,8}?"}
 CLAUSE_START = "(?:(?<=[.,] )|(?<= and )|(?<= then )|(?<= so )|(?<= or )|(?<= but ))"
 CLAUSE_END = "(?=[.,] |$)"
 PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
+DIGIT = re.compile(r"\d")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 200  # matches of one rule that are looked at; hostile text has more, and they add nothing
 KEPT = ("just", "even")  # fillers that mean something to some reply rules: "it is just a phase", "get even"
 FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
-NO_WORDS: frozenset[str] = frozenset()
-
-
-class Part(NamedTuple):
-    """A rule, or a piece of one, as a regular expression, and the words without which it cannot match.
-
-    Words are those of the passage, or the first three or four letters of one with a star.
-    """
-
-    pattern: str
-    needs: list[frozenset[str]]  # the passage must hold a word of each set
-    first: frozenset[str] | None  # a match begins with one of these; None: with any word
-    empty: bool  # whether it matches no words at all
-
-
-EMPTY = Part("", [], NO_WORDS, True)
+Needs = list[frozenset[str]]
 
 
 class Rule(NamedTuple):
@@ -56,16 +42,23 @@ class Rule(NamedTuple):
     level: str
     subject: str
     soft: bool
-    pattern: re.Pattern[str]
-    needs: Sequence[frozenset[str]] = ()  # as in Part
-    first: frozenset[str] | None = None
+    pattern: re.Pattern[str]  # begins with the space before its first word: a letter to skip to, where (?<= ) is slow
+    needs: Needs  # what it matches holds a word of each set
+    across: bool  # what it matches may hold a full stop
 
 
 class Index(NamedTuple):
-    """Many rules, found by the words they need: thousands cost little where none of their words is said."""
+    """Many rules, found by the rarest word they need: thousands cost little where none of their words is said."""
 
     rules: list[Rule]
-    places: dict[str, list[int]]  # a needed word -> the rules that may match where it stands; "" -> those without
+    within: dict[str, list[int]]  # a needed word -> the rules to look for in its sentence; "" -> those without
+    across: dict[str, list[int]]  # the same for rules that look beyond a sentence
+
+
+class Sentence(NamedTuple):
+    text: str
+    words: frozenset[str]  # as `needs` spell them
+    found: dict[int, list[tuple[int, int, int]]]  # what was looked for -> places of rules, starts and ends in `text`
 
 
 class Context(NamedTuple):
@@ -92,82 +85,71 @@ def expand(text: str, vocabulary: dict[str, str]) -> str:
     return text
 
 
-def parse_word(word: str) -> Part:
+def parse_word(word: str) -> tuple[str, Needs]:
     if word == FILLER:
-        return Part("", [], NO_WORDS, True)
+        return "", []
     if word in GAPS:
-        return Part(GAPS[word], [], None, True)
+        return GAPS[word], []
     if word in "^$":
-        return Part(CLAUSE_START if word == "^" else CLAUSE_END, [], NO_WORDS, True)
+        return CLAUSE_START if word == "^" else CLAUSE_END, []
     spelled = re.escape(word).replace(r"\*", "[^ .]*").replace(r"\#", r"\d+")
     stem = word.split("*")[0]
-    first = (
-        None
-        if "#" in word or ("*" in word and len(stem) < 3)
-        else frozenset([word if stem == word else stem[:4] + "*"])
-    )
-    # several commas, where fillers between them were dropped
-    return Part(f"{spelled} (?:, )*", [first] if first else [], first, False)
+    if "#" in word:
+        needs = [frozenset("#")]
+    elif "*" in word and len(stem) < 3:
+        needs = []
+    else:
+        needs = [frozenset([word if stem == word else stem[:4] + "*"])]
+    return f"{spelled} (?:, )*", needs  # several, where fillers between commas were dropped
 
 
-def parse_choice(parts: list[str]) -> Part:
-    """Parse up to the closing bracket (or the end)."""
-    options = [EMPTY]
+def parse_choice(parts: list[str]) -> tuple[str, Needs]:
+    """Parse up to the closing bracket (or the end) and return the pattern and what it needs."""
+    options: list[tuple[str, Needs]] = [("", [])]
     only_filler = {0: False}
     while parts and parts[0] != ")":
         part = parts.pop(0)
         if part == "|":
-            options.append(EMPTY)
+            options.append(("", []))
             continue
-        only_filler[len(options) - 1] = part == FILLER and not options[-1].pattern
-        options[-1] = followed_by(options[-1], parse_part(part, parts))
+        only_filler[len(options) - 1] = part == FILLER and not options[-1][0]
+        pattern, needs = parse_part(part, parts)
+        before, needed = options[-1]
+        options[-1] = before + pattern, needed + needs
     # "(so|too tired)" drops the choice that was but a filler; an empty choice written on purpose, "(i|)", stays.
     options = [option for index, option in enumerate(options) if not only_filler.get(index)] or options[:1]
     if len(options) == 1:
         return options[0]
-    needs = [NO_WORDS.union(*(min(o.needs, key=len) for o in options))] if all(o.needs for o in options) else []
-    return Part(
-        f"(?:{'|'.join(option.pattern for option in options)})",
-        needs,
-        either(*(option.first for option in options)),
-        any(option.empty for option in options),
-    )
+    needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
+    return f"(?:{'|'.join(pattern for pattern, _ in options)})", needs
 
 
-def followed_by(before: Part, after: Part) -> Part:
-    first = either(before.first, after.first) if before.empty else before.first
-    return Part(before.pattern + after.pattern, before.needs + after.needs, first, before.empty and after.empty)
-
-
-def either(*firsts: frozenset[str] | None) -> frozenset[str] | None:
-    return None if None in firsts else NO_WORDS.union(*firsts)
-
-
-def parse_part(part: str, parts: list[str]) -> Part:
+def parse_part(part: str, parts: list[str]) -> tuple[str, Needs]:
     """Parse a word or a bracket and the question mark that may follow it."""
     if part == "(":
-        parsed = parse_choice(parts)
+        pattern, needs = parse_choice(parts)
         parts.pop(0)
     else:
-        parsed = parse_word(part)
+        pattern, needs = parse_word(part)
     if parts and parts[0] == "?":
         parts.pop(0)
-        return Part(f"(?:{parsed.pattern})?", [], parsed.first, True)
-    return parsed
+        return f"(?:{pattern})?", []
+    return pattern, needs
 
 
-def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> Part:
-    """Turn a rule into a regular expression; filler words are dropped, as they are from messages."""
+def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
+    """Turn a rule into a regular expression and what it needs; filler words are dropped, as they are from messages."""
     return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))])
 
 
-def readings(entry: dict, data: dict) -> list[tuple[str, Part]]:
-    """Each pattern of an entry with its subject."""
+def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs]]:
+    """Each pattern of an entry as (subject, pattern, needs)."""
     found, subjects = [], data["subjects"]
     for text in entry["patterns"]:
         slotted = any(f"{{{slot}}}" in text for slot in SLOTS)
         for subject in ("self", "other") if slotted else (entry.get("subject", "self"),):
-            found.append((subject, compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])))
+            pattern, needs = compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])
+            found.append((subject, pattern, needs))
     return found
 
 
@@ -179,16 +161,13 @@ def rules_from(entries: list[dict], data: dict) -> list[Rule]:
             entry.get("level", "none"),
             subject,
             entry.get("soft", False),
-            *searched(parsed),
+            re.compile(f" {pattern}"),
+            needs,
+            r"\." in pattern,
         )
         for entry in entries
-        for subject, parsed in readings(entry, data)
+        for subject, pattern, needs in readings(entry, data)
     ]
-
-
-def searched(parsed: Part) -> tuple[re.Pattern[str], list[frozenset[str]], frozenset[str] | None]:
-    """What a Rule keeps of what was parsed; a rule that could match nothing is looked for everywhere."""
-    return re.compile(f"(?<= ){parsed.pattern}"), parsed.needs, None if parsed.empty else parsed.first
 
 
 def one_slip(word: str) -> set[str]:
@@ -243,16 +222,17 @@ def reply_data() -> dict:
 
 
 @cache
-def load_replies() -> tuple[Index, Index, dict[str, list[str]]]:
+def load_replies() -> tuple[Index, Index, dict[str, frozenset[str]]]:
     """The rules for replies, what they must spare, and the words that make a phrase harmless."""
     data = reply_data()
-    return indexed(rules_from(data["rules"], data)), indexed(rules_from(data["idioms"], data)), data["spared_after"]
+    excuses = {name: frozenset(words) for name, words in data["spared_after"].items()}
+    return indexed(rules_from(data["rules"], data)), indexed(rules_from(data["idioms"], data)), excuses
 
 
 class Frame(NamedTuple):
     """A manner of speaking that makes what follows it in its sentence no claim or advice of the speaker's own."""
 
-    openings: list[Rule]
+    openings: Index
     endings: list[Rule]  # where the speaker goes over to speaking for himself: "you feel worthless, and you are right"
     clause: bool  # it ends with its clause: "if you feel like a burden, tell me" says nothing about what follows
     trailing: bool  # the frame stands after what it frames: "get over it is an awful thing to hear"
@@ -266,7 +246,7 @@ def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
     endings = rules_from([{"rule": "frame/end", "patterns": data["frame_endings"]}], data)
     frames = [
         Frame(
-            rules_from([entry], data),
+            indexed(rules_from([entry], data)),
             endings,
             entry.get("clause", False),
             entry.get("trailing", False),
@@ -284,7 +264,7 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
     contexts = []
     for entry in data["contexts"]:
         for text in entry["patterns"]:
-            pattern = compile_rule(text, data["vocabulary"], data["fillers"]).pattern
+            pattern = compile_rule(text, data["vocabulary"], data["fillers"])[0]
             if not entry.get("after"):
                 pattern = f"(?<= ){pattern}(?:(?!i )[^ .]+ ){{0,{entry['words']}}}$"  # "i" begins what the model says
             flags = (entry.get(flag, False) for flag in ("clause", "after", "question"))
@@ -296,9 +276,8 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
 def load_replies_with_just() -> Index:
     """The reply rules for which "just" and "even" are no fillers."""
     data = reply_data()
-    return indexed(
-        rules_from(data["rules_with_just"], {**data, "fillers": [w for w in data["fillers"] if w not in KEPT]})
-    )
+    fillers = [word for word in data["fillers"] if word not in KEPT]
+    return indexed(rules_from(data["rules_with_just"], {**data, "fillers": fillers}))
 
 
 @cache
@@ -307,52 +286,71 @@ def lexicon_with_just() -> Lexicon:
     return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
 
 
-def places_of(passage: Passage) -> dict[str, list[int]]:
-    """Where each word begins in the passage's text and, for rules like `suicid*`, its first three and four letters."""
-    places: dict[str, list[int]] = {}
-    for token, place in zip(passage.tokens, passage.offsets, strict=True):
-        for key in {token.word, token.word[:3] + "*", token.word[:4] + "*"}:
-            places.setdefault(key, []).append(place)
-    return places
+def sentences(passage: Passage, known: dict[str, Sentence]) -> list[tuple[int, Sentence]]:
+    """The whole passage, then its sentences, each with its start; `known` are those of the same message read before.
+
+    A sentence goes from the full stop before it, which some rules look at, to the end of its own.
+    """
+    places, start = [(0, passage.text)], 0
+    while start < len(passage.text) - 3:
+        stop = passage.text.find(" . ", start + 1)
+        end = stop + 3 if stop >= 0 else len(passage.text)
+        places.append((start, passage.text[start:end]))
+        start = end - 3 if stop >= 0 else end
+    for _, text in places:
+        if text not in known:
+            known[text] = Sentence(text, keys_of(text), {})
+    return [(start, known[text]) for start, text in places]
 
 
-def matches(rule: Rule, passage: Passage, places: dict[str, list[int]]) -> Iterator[tuple[int, int]]:
-    """Where the rule matches in the passage's text; cheap where a word that it needs or begins with is missing."""
-    if any(places.keys().isdisjoint(need) for need in rule.needs):
-        return
-    if rule.first is None:
-        found = (match.span() for match in rule.pattern.finditer(passage.text))
-    else:
-        found = matches_at(
-            rule.pattern, passage.text, sorted({place for word in rule.first for place in places.get(word, ())})
-        )
-    yield from islice(found, MOST)
+def keys_of(text: str) -> frozenset[str]:
+    """Its words and, for rules like `suicid*`, their first three and four letters; "#" stands for numbers."""
+    words = text.split()
+    keys = {"", *words, *[word[:3] + "*" for word in words], *[word[:4] + "*" for word in words]}
+    return frozenset(keys | {"#"} if DIGIT.search(text) else keys)
 
 
-def matches_at(pattern: re.Pattern[str], text: str, places: list[int]) -> Iterator[tuple[int, int]]:
-    """What finditer would give, when it is known where matches begin."""
-    end = 0
-    for place in places:
-        if place >= end and (match := pattern.match(text, place)):
-            end = match.end()
-            yield match.span()
+def matches(index: Index, where: list[tuple[int, Sentence]]) -> Iterator[tuple[Rule, int, int]]:
+    """Where the rules match in a passage, rule by rule; `where` are its sentences."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for number, (shift, sentence) in enumerate(where):
+        places = index.within if number else index.across
+        if id(places) not in sentence.found:
+            sentence.found[id(places)] = list(look(index.rules, places, sentence))
+        for place, start, end in sentence.found[id(places)]:
+            found.setdefault(place, []).append((shift + start, shift + end))
+    for place in sorted(found):
+        yield from ((index.rules[place], *span) for span in found[place][:MOST])
+
+
+def look(rules: list[Rule], places: dict[str, list[int]], sentence: Sentence) -> Iterator[tuple[int, int, int]]:
+    words = sentence.words
+    for place in {place for word in words if word in places for place in places[word]}:
+        rule = rules[place]
+        for need in rule.needs:
+            if words.isdisjoint(need):
+                break
+        else:
+            yield from ((place, *span) for span in spans_of(rule.pattern, sentence.text))
+
+
+def spans_of(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    """Where the pattern matches, without the space it begins with."""
+    spans, start = [], 0
+    while len(spans) < MOST and (match := pattern.search(text, start)):
+        spans.append((match.start() + 1, match.end()))
+        start = max(match.start() + 1, match.end() - 1)
+    return spans
 
 
 def indexed(rules: list[Rule]) -> Index:
-    """File each rule under the words of that need which the fewest rules share: "toaster", not "you"."""
-    shared = Counter(word for rule in rules for need in rule.needs for word in need)
-    places: dict[str, list[int]] = {}
+    said = Counter(word for rule in rules for need in rule.needs for word in need)
+    index = Index(rules, {}, {})
     for place, rule in enumerate(rules):
-        rarest = min(rule.needs, key=lambda need: sum(shared[word] for word in need), default=("",))
+        rarest = min(rule.needs, key=lambda need: sum(said[word] for word in need), default=("",))
         for word in rarest:
-            places.setdefault(word, []).append(place)
-    return Index(rules, places)
-
-
-def likely(index: Index, words: Iterable[str]) -> list[Rule]:
-    """The rules, in their order, of which at least one needed word is among the words."""
-    found = {place for word in words for place in index.places.get(word, ())}
-    return [index.rules[place] for place in sorted(found.union(index.places.get("", ())))]
+            (index.across if rule.across else index.within).setdefault(word, []).append(place)
+    return index
 
 
 @cache
@@ -366,7 +364,7 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
             level = "imminent" if kind == "overdose" else "risk"
             if language in data["unspaced"]:
                 joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
-                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined)))
+                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), [], True))
                 continue
             spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
     unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
@@ -379,9 +377,9 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
 
 
 def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
-    parsed = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
+    pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
     subject = "other" if phrase.startswith("@") else "self"
-    return Rule(name, kind, level, subject, False, *searched(parsed))
+    return Rule(name, kind, level, subject, False, re.compile(f" {pattern}"), needs, r"\." in pattern)
 
 
 def plain_phrase(text: str) -> str:

@@ -19,25 +19,25 @@ from typing import NamedTuple
 import learned
 from codes import hidden
 from contacts import unknown_contacts
-from folding import Passage, fold, passage, read
+from folding import Passage, fold, passage, plain_passage, read, read_tokens
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
-    NO_WORDS,
     Rule,
+    Sentence,
     compile_rule,
     lexicon_with_just,
-    likely,
     load,
     load_contexts,
     load_frames,
     load_replies,
     load_replies_with_just,
     matches,
-    places_of,
+    sentences,
 )
 
 
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
+NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
 
@@ -143,8 +143,8 @@ def asks_if_human(text: str) -> bool:
 def human_patterns() -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
     """For scripts that write spaces rules, for those that do not one regular expression."""
     data = load().data
-    spaced = [compile_rule(fold(text)[0], data["vocabulary"]).pattern for text in data["human_questions"]]
-    return [re.compile(f"(?<= ){rule}") for rule in spaced], re.compile(fold("|".join(data["human_phrases"]))[0])
+    spaced = [compile_rule(fold(text)[0], data["vocabulary"])[0] for text in data["human_questions"]]
+    return [re.compile(f" {rule}") for rule in spaced], re.compile(fold("|".join(data["human_phrases"]))[0])
 
 
 def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
@@ -155,10 +155,8 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     """
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
-        codes = (
-            Finding(f"code/{way}", span, "self", "instructions", 0)
-            for way, span, _ in hidden(text, load().lexicon.words)
-        )
+        known = load().lexicon.words
+        codes = (Finding(f"code/{way}", span, "self", "instructions", 0) for way, span, _ in hidden(text, known))
         findings = [*said_wrongly(text), *contacts, *codes]
         if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
             findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
@@ -169,27 +167,30 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
 
 def said_wrongly(text: str) -> Iterator[Finding]:
     book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
-    readings = [(read(text, book.lexicon, book.data["emoji"])[-1], rules)]
-    readings.append((read(text, lexicon_with_just(), book.data["emoji"])[-1], load_replies_with_just()))
-    kinds = {rule.kind for rule in rules.rules}
-    for words, wanted in readings:
-        known = places_of(words)
-        idioms = [(rule.kind, *span) for rule in likely(spared, known) for span in matches(rule, words, known)]
-        frames = list(framed(words, known))
-        for rule in likely(wanted, known):
-            # An idiom named after a kind spares that kind alone.
-            harmless = [(first, last) for whose, first, last in idioms if whose == rule.kind or whose not in kinds]
-            excuses = frozenset(spared_after.get(rule.name, spared_after.get(rule.kind, ())))
+    tokens = read_tokens(text, book.lexicon, book.data["emoji"])[-1]
+    kinds, known = {rule.kind for rule in rules.rules}, {}
+    for lexicon, wanted in ((book.lexicon, rules), (lexicon_with_just(), load_replies_with_just())):
+        words = plain_passage(tokens, lexicon)
+        where = sentences(words, known)
+        if not (found := list(matches(wanted, where))):
+            continue
+        idioms = [(rule.kind, first, last) for rule, first, last in matches(spared, where)]
+        frames = list(framed(words, where))
+        for rule, start, end in found:
+            excuses = spared_after.get(rule.name, spared_after.get(rule.kind, NO_WORDS))
             within = spared_within.get(rule.name, NO_WORDS)
-            for start, end in matches(rule, words, known):
-                if not (
-                    any(first <= start < last or first < end <= last for first, last in harmless)
-                    or not within.isdisjoint(words.text[start:end].split())
-                    or not excuses.isdisjoint(words_before(words.text, start))
-                    or in_frame(rule.kind, start, frames)
-                    or in_context(rule, words, start, end, text)
-                ):
-                    yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+            if not (
+                # An idiom named after a kind spares that kind alone.
+                any(
+                    (first <= start < last or first < end <= last) and (whose == rule.kind or whose not in kinds)
+                    for whose, first, last in idioms
+                )
+                or not within.isdisjoint(words.text[start:end].split())
+                or not excuses.isdisjoint(words_before(words.text, start))
+                or in_frame(rule.kind, start, frames)
+                or in_context(rule, words, start, end, text)
+            ):
+                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
 
 
 def words_before(text: str, start: int) -> list[str]:
@@ -198,26 +199,25 @@ def words_before(text: str, start: int) -> list[str]:
     return re.sub(r"\bwhy not ", "", clause).split()[-5:]
 
 
-def framed(words: Passage, known: dict[str, list[int]]) -> Iterator[tuple[frozenset[str], int, int]]:
+def framed(words: Passage, where: list[tuple[int, Sentence]]) -> Iterator[tuple[frozenset[str], int, int]]:
     """Stretches that report, ask or deny something, and the kinds of rules that do not count there.
 
     "You've been telling yourself you're worthless" is no insult, "Have you tried to kill yourself?" no encouragement. A
     stretch goes from its opening to the end of the sentence, or to where the speaker speaks for himself again.
     """
     for frame in load_frames()[0]:
-        for rule in frame.openings:
-            for start, end in matches(rule, words, known):
-                if frame.trailing:
-                    yield frame.spares, words.text.rfind(". ", 0, start), end
-                    continue
-                stops = (words.text.find(mark, end - 2) for mark in (". ", ", ")[: 1 + frame.clause])
-                stop = min((place for place in stops if place >= 0), default=len(words.text))
-                breaks = [
-                    match.start()
-                    for ending in frame.endings
-                    if (match := ending.pattern.search(words.text, end - 2, stop))
-                ]
-                yield frame.spares, start, min([stop, *breaks])
+        for _, start, end in matches(frame.openings, where):
+            if frame.trailing:
+                yield frame.spares, words.text.rfind(". ", 0, start), end
+                continue
+            stops = (words.text.find(mark, end - 2) for mark in (". ", ", ")[: 1 + frame.clause])
+            stop = min((place for place in stops if place >= 0), default=len(words.text))
+            breaks = [
+                match.start() + 1
+                for ending in frame.endings
+                if (match := ending.pattern.search(words.text, end - 3, stop))
+            ]
+            yield frame.spares, start, min([stop, *breaks])
 
 
 def in_frame(kind: str, start: int, frames: list[tuple[frozenset[str], int, int]]) -> bool:
