@@ -536,7 +536,7 @@ def distil(student: Student, rows: list[Row], judged: torch.Tensor, vectors: tor
         items = []
         for index in random_state.choice(len(rows), size * 100, p=chances):
             text, goal, alone = rows[index].text, goals[index], True
-            if random.random() < 0.2:  # danger among other talk
+            if random.random() < (0.4 if rows[index].reply else 0.2):  # danger among other talk
                 other = random.choice(alike[rows[index].reply])
                 pair = [text, rows[other].text]
                 random.shuffle(pair)
