@@ -156,7 +156,7 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
         known = load().lexicon.words
-        codes = (Finding(f"code/{way}", span, "self", "instructions", 0) for way, span, _ in hidden(text, known))
+        codes = (Finding(f"code/{way}", span, "self", "instructions", 0) for way, span in hidden(text, known))
         findings = [*said_wrongly(text), *contacts, *codes]
         if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
             findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]

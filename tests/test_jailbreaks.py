@@ -1,0 +1,62 @@
+"""What a model that was talked round would answer, through the whole turn; and what may be answered to the same scripts."""
+
+import base64
+import codecs
+
+import pytest
+
+from conversation import respond
+from screening import screen_reply
+from test_conversation import Words, last, user
+from test_screening import cases
+from texts import text
+
+
+CODES = {
+    "base64": lambda said: base64.b64encode(said.encode()).decode(),
+    "base32": lambda said: base64.b32encode(said.encode()).decode(),
+    "hex": lambda said: said.encode().hex(),
+    "percent": lambda said: "".join(f"%{byte:02x}" for byte in said.encode()),
+    "bits": lambda said: " ".join(f"{byte:08b}" for byte in said.encode()),
+    "rot13": lambda said: codecs.encode(said, "rot13"),
+    "backwards": lambda said: said[::-1],
+}
+
+
+def shown_to(turns: list[str], reply: str) -> str:
+    history = [user(turns[0])]
+    for turn in turns[1:]:
+        history += [{"role": "assistant", "content": "I see."}, user(turn)]
+    pieces = [reply[start : start + 7] for start in range(0, len(reply), 7)]
+    return last(respond(history, Words(*pieces)))
+
+
+@pytest.mark.parametrize(("kind", "case"), cases("jailbreaks"))
+def test_script(kind, case):
+    shown = shown_to(case["turns"], case["text"])
+    cut = text("cut") in shown or shown == text("are_you_human")
+    assert cut == (kind == "harmful")
+
+
+def test_there_are_three_hundred_scripts():
+    assert sum(parameters.values[0] == "harmful" for parameters in cases("jailbreaks")) >= 300
+
+
+@pytest.mark.parametrize("way", CODES)
+def test_a_reply_in_code_is_held_back(way):
+    found = screen_reply(CODES[way]("It is over for you and nobody will know."))
+    assert f"code/{way}" in {finding.rule for finding in found}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Base64 is a way of writing data with letters and digits.",
+        "Donaudampfschifffahrtsgesellschaft is a long word, isn't it?",
+        "Breathe in... and out... slowly... as long as you like.",
+        "Ffffffffffffff, that must have hurt.",
+        "Er sagte nichts und ging.",
+    ],
+)
+def test_plain_words_are_no_code(said):
+    assert [finding for finding in screen_reply(said) if finding.rule.startswith("code/")] == []
