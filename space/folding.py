@@ -73,7 +73,11 @@ def fold_character(character: str) -> str:
     if 0x1F1E6 <= ord(character) <= 0x1F1FF:  # regional indicators spell words too
         return chr(ord(character) - 0x1F1E6 + ord("a"))
     plain = unicodedata.normalize("NFKD", PLAIN_LATIN.get(character, character)).lower()
-    kept = (c for c in plain if not ("\u0300" <= c <= "\u036f" or "\u064b" <= c <= "\u065f" or c in "\u0670\u093c\u3099\u309a"))
+    kept = (
+        c
+        for c in plain
+        if not ("\u0300" <= c <= "\u036f" or "\u064b" <= c <= "\u065f" or c in "\u0670\u093c\u3099\u309a")
+    )
     return "".join(PLAIN_LATIN.get(c, c) for c in kept)
 
 
