@@ -109,8 +109,8 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
     shown = cover = question = ""
     try:
         turns, person = read(history), said(history)
-        if asks_if_human(turns[-1]["content"]):
-            yield text("are_you_human")
+        if language := asks_if_human(turns[-1]["content"]):
+            yield text("are_you_human", language)
             return
         level, findings, _ = screen(person)
         if level in ("risk", "imminent"):

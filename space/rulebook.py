@@ -281,6 +281,12 @@ def load_replies_with_just() -> Index:
 
 
 @cache
+def lexicon_with_fillers() -> Lexicon:
+    lexicon = load().lexicon
+    return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if plain})
+
+
+@cache
 def lexicon_with_just() -> Lexicon:
     lexicon = load().lexicon
     return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
@@ -380,6 +386,30 @@ def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[
     pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
     subject = "other" if phrase.startswith("@") else "self"
     return Rule(name, kind, level, subject, False, re.compile(f" {pattern}"), needs, r"\." in pattern)
+
+
+@cache
+def human_questions() -> tuple[Index, list[Rule]]:
+    """Ways to ask what it is that answers, in spaced scripts and in unspaced ones: human/language.
+
+    Fillers count in them: "is somebody really there?" asks it, "is somebody there?" does not.
+    """
+    data = load().data
+
+    def rules(key: str) -> Iterator[tuple[str, tuple[str, Needs]]]:
+        for language, patterns in data[key].items():
+            for text in patterns:
+                yield f"human/{language}", compile_rule(plain_phrase(expand(text, data["vocabulary"])), {})
+
+    spaced = [
+        Rule(name, "human", "none", "self", False, re.compile(f" {pattern}"), needs, r"\." in pattern)
+        for name, (pattern, needs) in rules("human_questions")
+    ]
+    unspaced = [
+        Rule(name, "human", "none", "self", False, re.compile(pattern.replace(" ", "")), [], True)
+        for name, (pattern, _) in rules("human_phrases")
+    ]
+    return indexed(spaced), unspaced
 
 
 def plain_phrase(text: str) -> str:

@@ -13,18 +13,18 @@ reply_rules.json beside this file, in plain words (rulebook.py explains the nota
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import learned
 from codes import hidden
 from contacts import unknown_contacts
-from folding import Passage, fold, passage, plain_passage, read, read_tokens
+from folding import Passage, passage, plain_passage, read, read_tokens
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
     Rule,
     Sentence,
-    compile_rule,
+    human_questions,
+    lexicon_with_fillers,
     lexicon_with_just,
     load,
     load_contexts,
@@ -130,21 +130,17 @@ def crossing_hits(turns: list[str], index: int) -> list[Hit]:
     ]
 
 
-def asks_if_human(text: str) -> bool:
-    """Whether the person asks what is talking to them; the answer is then given by code."""
-    book, (spaced, unspaced) = load(), human_patterns()
-    words = read(text, book.lexicon, book.data["emoji"])[-1]
-    if any(pattern.search(words.text) for pattern in spaced):
-        return True
-    return not text.isascii() and unspaced.search(passage(words.tokens, space="").text) is not None
-
-
-@cache
-def human_patterns() -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
-    """For scripts that write spaces rules, for those that do not one regular expression."""
-    data = load().data
-    spaced = [compile_rule(fold(text)[0], data["vocabulary"])[0] for text in data["human_questions"]]
-    return [re.compile(f" {rule}") for rule in spaced], re.compile(fold("|".join(data["human_phrases"]))[0])
+def asks_if_human(text: str) -> str:
+    """The language in which the person asks what is talking to them, or ""; the answer is then given by code."""
+    book, (spaced, unspaced) = load(), human_questions()
+    for lexicon in (book.lexicon, lexicon_with_fillers()):
+        for words in read(text, lexicon, book.data["emoji"]):
+            glued = "" if text.isascii() else passage(words.tokens, space="").text.strip()
+            asked = [rule for rule, _, _ in matches(spaced, sentences(words, {}))]
+            asked += [rule for rule in unspaced if glued and rule.pattern.search(glued)]
+            if asked:
+                return asked[0].name.split("/")[-1]
+    return ""
 
 
 def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:

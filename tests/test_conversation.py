@@ -143,6 +143,13 @@ def test_are_you_human_is_answered_by_code():
 
 
 @pytest.mark.parametrize(
+    ("question", "language"), [("Bist du ein Mensch?", "de"), ("你是真人吗", "zh"), ("Sen insan mısın?", "tr")]
+)
+def test_are_you_human_is_answered_in_its_language_where_it_can(question, language):
+    assert last(respond([user(question)], Words())) == text("are_you_human", language)
+
+
+@pytest.mark.parametrize(
     "harmful",
     [
         "You have bipolar disorder. ",
