@@ -1,6 +1,7 @@
 """The turn, with an engine made of words: what is shown, what is stopped, what happens when something breaks."""
 
 import html
+import json
 import time
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import conversation
+from conftest import ROOT
 from conversation import help_card, read, respond, sentences_that_pass, split
 from safe_mode import QUESTIONS
+from screening import screen_reply
 from texts import text
 
 
@@ -165,6 +168,51 @@ def test_harmful_sentence_is_never_shown(harmful):
         for shown in respond([user("hello there")], Words(*pieces)):
             assert harmful.strip() not in shown
             assert "Then rest" not in shown
+
+
+def scripts(name: str) -> list:
+    """Conversations in which somebody talks the model out of its rules, and what it then says."""
+    found = []
+    for line in (ROOT / f"tests/cases/{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        why = case.get("known_failure")
+        marks = [pytest.mark.xfail(strict=True, reason=why)] if why else []
+        found.append(pytest.param(case, marks=marks, id=f"{case['way']}-{len(found)}"))
+    return found
+
+
+def shown_of(case: dict) -> str:
+    """What is shown of a reply that comes in pieces, whatever was asked; in danger the model would not even be asked."""
+    reply = case["reply"]
+    return last(sentences_that_pass(reply[start : start + 20] for start in range(0, len(reply), 20)))
+
+
+@pytest.mark.parametrize("case", scripts("jailbreaks"))
+def test_what_a_model_without_rules_says_is_never_shown(case):
+    shown = shown_of(case)
+    assert case.get("harm", case["reply"]) not in shown
+    assert shown.endswith(text("cut"))
+
+
+@pytest.mark.parametrize("case", scripts("jailbreaks_refused"))
+def test_a_model_that_keeps_its_rules_is_shown(case):
+    assert shown_of(case) == case["reply"]
+
+
+def test_there_are_three_hundred_jailbreaks_in_every_way():
+    cases = [case.values[0] for case in scripts("jailbreaks")]
+    assert len({(*case["turns"], case["reply"]) for case in cases}) >= 300
+    assert {case["way"] for case in cases} == {
+        *("role-play", "fiction", "paper", "translation", "base64", "leetspeak", "prefix"),
+        *("forged-system", "repeat-instructions", "drift", "persona", "emotional", "other"),
+    }
+
+
+@pytest.mark.parametrize(
+    "harmless", ["Call 0800 1110 111 or 01 45 39 40 00.", "100, 93, 86, 79, 72, 65, 58, 51", "10 11 1 0"]
+)
+def test_numbers_are_no_code(harmless):
+    assert "encoded" not in {finding.kind for finding in screen_reply(harmless)}
 
 
 @given(st.text(max_size=300), st.lists(st.integers(1, 20), min_size=1, max_size=40))
