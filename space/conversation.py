@@ -15,7 +15,7 @@ from texts import languages, text
 
 
 DEADLINE = 90.0  # seconds for one reply; then what was said so far stands
-LOOK_BACK = 1  # sentences read together with the next one, so that harm split over two is seen
+LOOK_BACK = 40  # characters, in whole sentences, read together with the next one, so that harm split over two is seen
 HELP = '<div class="help-card">'
 SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
 
@@ -167,4 +167,9 @@ def split(waiting: str) -> list[str]:
 
 
 def blocked(passed: list[str], sentence: str) -> bool:
-    return bool(screen_reply("".join([*passed[-LOOK_BACK:], sentence])))
+    before = ""
+    for earlier in reversed(passed):
+        before = earlier + before
+        if len(before) >= LOOK_BACK:
+            break
+    return bool(screen_reply(before + sentence))

@@ -364,6 +364,24 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
     """Read the other languages: rules for spaced scripts and for unspaced ones, what the latter and the former spare."""
     data = read_json("phrases")
     vocabulary = {name: plain_phrase(words) for name, words in data.get("vocabulary", {}).items()}
+    spaced, unspaced = phrase_rules(data, vocabulary)
+    unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
+    idioms = [
+        phrase_rule(f"idiom/{language}", "idiom", "none", phrase, vocabulary)
+        for language, phrases in data.get("idioms", {}).items()
+        for phrase in phrases
+    ]
+    return indexed(spaced), unspaced, unless, indexed(idioms)
+
+
+@cache
+def reply_phrases() -> tuple[Index, list[Rule]]:
+    """What a reply must not say in other languages, as rules for spaced scripts and for unspaced ones."""
+    spaced, unspaced = phrase_rules(read_json("reply_phrases"), {})
+    return indexed(spaced), unspaced
+
+
+def phrase_rules(data: dict, vocabulary: dict[str, str]) -> tuple[list[Rule], list[Rule]]:
     spaced, unspaced = [], []
     for language, kinds in data["phrases"].items():
         for kind, phrases in kinds.items():
@@ -373,13 +391,7 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
                 unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), [], True))
                 continue
             spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
-    unless = re.compile("|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in data["unless"]))
-    idioms = [
-        phrase_rule(f"idiom/{language}", "idiom", "none", phrase, vocabulary)
-        for language, phrases in data.get("idioms", {}).items()
-        for phrase in phrases
-    ]
-    return indexed(spaced), unspaced, unless, indexed(idioms)
+    return spaced, unspaced
 
 
 def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import learned
-from codes import hidden
 from contacts import unknown_contacts
+from encoded import CODE, turned
 from folding import Passage, passage, plain_passage, read, read_tokens
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
@@ -32,6 +32,7 @@ from rulebook import (
     load_replies,
     load_replies_with_just,
     matches,
+    reply_phrases,
     sentences,
 )
 
@@ -151,9 +152,7 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     """
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
-        known = load().lexicon.words
-        codes = (Finding(f"code/{way}", span, "self", "instructions", 0) for way, span in hidden(text, known))
-        findings = [*said_wrongly(text), *contacts, *codes]
+        findings = [*said_wrongly(text), *said_elsewise(text), *contacts]
         if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
             findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
         return findings
@@ -187,6 +186,27 @@ def said_wrongly(text: str) -> Iterator[Finding]:
                 or in_context(rule, words, start, end, text)
             ):
                 yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+
+
+def said_elsewise(text: str) -> Iterator[Finding]:
+    """What a reply says in another language, in code, backwards or by a cipher."""
+    book, (spaced, unspaced) = load(), reply_phrases()
+    words = read(text, book.lexicon, book.data["emoji"])[-1]
+    negators = {"no", *book.data["negators"]}
+    spans = [
+        (rule, words.span(start, end))
+        for rule, start, end in matches(spaced, sentences(words, {}))
+        if negators.isdisjoint(words_before(words.text, start)[-2:])
+    ]
+    if not text.isascii():
+        glued = passage(words.tokens, space="")
+        spans += [
+            (rule, glued.span(*match.span())) for rule in unspaced for match in rule.pattern.finditer(glued.text)
+        ]
+    yield from (Finding(rule.name, span, "self", rule.kind, 0) for rule, span in spans)
+    yield from (Finding("encoded/code", match.span(), "self", "encoded", 0) for match in CODE.finditer(text))
+    for finding in said_wrongly(turned(text, book.lexicon.words)):
+        yield finding._replace(rule="encoded/turned", span=(0, len(text)))
 
 
 def words_before(text: str, start: int) -> list[str]:
