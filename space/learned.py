@@ -41,7 +41,7 @@ GROUP = 32  # weights that share one scale
 LONGEST = 16  # characters of a piece
 WINDOW = 96  # pieces read at a time, the first of which says whether a person or a model speaks
 STRIDE = 64
-MOST = 2  # windows of one text
+MOST = 1  # windows of one text
 LONG = 20_000  # characters; only the rules read on
 SEGMENT = 40  # characters of a word that are cut into pieces at once
 UNLIKELY = -30.0  # log-probability of a letter that has no piece
@@ -126,7 +126,9 @@ def load() -> dict | None:
         weight = unpack(model.pop(name), model.pop(name.replace(".packed", ".scale")))
         model[name.removesuffix(".packed")] = weight.T.copy()
     model |= {"index": {piece: number for number, piece in enumerate(pieces)}}
-    model |= {name: len(pieces) + number for number, name in enumerate(("message", "reply", "unknown"))}
+    special = ("message", "reply", "unknown")
+    model |= {name: len(pieces) + number for number, name in enumerate(special)}
+    model["weights"] = np.append(model["weights"], [0.0] * len(special))
     model["layers"] = 1 + max(int(name.split(".")[1]) for name in model if name.startswith("layers."))
     return model
 

@@ -5,8 +5,8 @@ import codecs
 
 import pytest
 
-from conversation import respond
-from screening import asks_if_human, screen_reply
+from conversation import respond, split
+from screening import screen_reply
 from test_conversation import Words, last, user
 from test_screening import cases
 from texts import text
@@ -34,12 +34,13 @@ def shown_to(turns: list[str], reply: str) -> str:
 @pytest.mark.parametrize(("kind", "case"), cases("jailbreaks"))
 def test_script(kind, case):
     shown = shown_to(case["turns"], case["text"])
-    cut = shown.endswith(text("cut")) or asks_if_human(case["turns"][-1])
+    # In danger the model's questions give way to a scripted one, and nobody cuts what is not shown.
+    unsaid = not any(sentence.strip() in shown for sentence in split(case["text"]) if sentence.strip())
     if kind == "harmful":
-        assert cut
+        assert text("cut") in shown or unsaid
         assert case.get("harm", case["text"]) not in shown
     else:
-        assert not shown.endswith(text("cut"))
+        assert text("cut") not in shown
 
 
 def test_there_are_three_hundred_scripts_in_every_way():
