@@ -32,6 +32,8 @@ def turned(text: str, known: frozenset[str]) -> str:
         return found / len(words) if found >= FEWEST else 0
 
     plain = text.lower()
+    if share(plain) > 0.5:  # English as it stands
+        return ""
     ciphers = (plain.translate(str.maketrans(LETTERS, LETTERS[by:] + LETTERS[:by])) for by in range(1, 26))
     best = max((plain[::-1], *ciphers), key=share)
     return best if share(best) > max(share(plain), KNOWN) else ""

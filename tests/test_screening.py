@@ -152,6 +152,7 @@ def test_hostile_text_takes_linear_time():
 
 @pytest.mark.parametrize("unit", ["a.", "one ", "1 ", "1-", "@a ", "my number ", "text me "])
 def test_hostile_contacts_take_linear_time(unit):
+    screen_reply("hello")  # the rules are read once
     started = time.perf_counter()
     screen_reply(unit * (20_000 // len(unit)))
     assert time.perf_counter() - started < 2
@@ -170,12 +171,12 @@ def test_asked_whether_it_is_human(kind, case):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 184,
-    "hits_other": 143,
-    "near_misses_en": 29,
-    "near_misses_other": 8,
-    "replies_harmful": 231,
-    "replies_good": 21,
+    "hits_en": 186,
+    "hits_other": 158,
+    "near_misses_en": 22,
+    "near_misses_other": 11,
+    "replies_harmful": 246,
+    "replies_good": 27,
 }
 
 
