@@ -176,7 +176,7 @@ BLIND = {
     "near_misses_en": 22,
     "near_misses_other": 11,
     "replies_harmful": 246,
-    "replies_good": 27,
+    "replies_good": 25,
 }
 
 
