@@ -34,7 +34,8 @@ OUTPUTS = (
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
 DANGER = 0.8
-HARM = 0.9
+HARM = 0.95
+LIKELY = 0.2  # probability of harm from which a soft reply rule counts
 SURE = 0.6  # probability from which a kind is named
 HEADS = 12
 GROUP = 32  # weights that share one scale

@@ -142,14 +142,15 @@ def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] =
     return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))])
 
 
-def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs]]:
-    """Each pattern of an entry as (subject, pattern, needs)."""
+def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs, bool]]:
+    """Each pattern of an entry as (subject, pattern, needs, soft); "unsure" ones also match much that is harmless."""
     found, subjects = [], data["subjects"]
-    for text in entry["patterns"]:
+    unsure = entry.get("unsure", [])
+    for number, text in enumerate([*unsure, *entry["patterns"]]):
         slotted = any(f"{{{slot}}}" in text for slot in SLOTS)
         for subject in ("self", "other") if slotted else (entry.get("subject", "self"),):
             pattern, needs = compile_rule(text, {**data["vocabulary"], **subjects[subject]}, data["fillers"])
-            found.append((subject, pattern, needs))
+            found.append((subject, pattern, needs, entry.get("soft", False) or number < len(unsure)))
     return found
 
 
@@ -160,13 +161,13 @@ def rules_from(entries: list[dict], data: dict) -> list[Rule]:
             entry.get("kind", entry["rule"].split("/")[0]),
             entry.get("level", "none"),
             subject,
-            entry.get("soft", False),
+            soft,
             re.compile(f" {pattern}"),
             needs,
             r"\." in pattern,
         )
         for entry in entries
-        for subject, pattern, needs in readings(entry, data)
+        for subject, pattern, needs, soft in readings(entry, data)
     ]
 
 

@@ -49,6 +49,7 @@ class Finding(NamedTuple):
     subject: str  # "self" or "other"
     kind: str
     turn: int
+    soft: bool = False  # of a reply: said in harmless ones too, so that it takes a second sign
 
 
 class Screening(NamedTuple):
@@ -153,9 +154,13 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
         findings = [*said_wrongly(text), *said_elsewise(text), *contacts]
-        if not findings and (found := learned.harm(text)) and found.probability >= learned.HARM:
-            findings = [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
-        return findings
+        if any(not finding.soft for finding in findings):
+            return findings
+        if (found := learned.harm(text)) is None:  # nobody to ask: a soft sign is enough
+            return findings
+        if found.probability >= (learned.LIKELY if findings else learned.HARM):
+            return findings or [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
+        return []
     except Exception as error:
         return [Finding(f"error/{type(error).__name__}", (0, 0), "self", "error", 0)]
 
@@ -185,7 +190,7 @@ def said_wrongly(text: str) -> Iterator[Finding]:
                 or in_frame(rule.kind, start, frames)
                 or in_context(rule, words, start, end, text)
             ):
-                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0)
+                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0, rule.soft)
 
 
 def said_elsewise(text: str) -> Iterator[Finding]:

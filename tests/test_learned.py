@@ -83,6 +83,15 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
     assert "marker" not in caplog.text
 
 
+def test_a_soft_reply_rule_takes_a_second_sign(fresh, monkeypatch, tmp_path):
+    kind = "At least you told her the truth."
+    assert [finding.soft for finding in said_wrongly(kind)] == [True]
+    assert screen_reply(kind) == []
+    monkeypatch.setattr(learned, "WEIGHTS", tmp_path / "none.safetensors")
+    learned.load.cache_clear()
+    assert screen_reply(kind) != []  # nobody to ask: rather cut than shown
+
+
 def test_broken_weights_leave_the_rules(fresh, monkeypatch, tmp_path, caplog):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")

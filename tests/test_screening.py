@@ -82,7 +82,7 @@ def test_any_conversation_has_a_level_and_spans_inside_its_turns(turns):
     level, findings, now = screen(turns)
     assert level in LEVELS
     assert now in LEVELS
-    assert all(0 <= start <= end <= len(turns[turn]) for _, (start, end), _, _, turn in findings)
+    assert all(0 <= found.span[0] <= found.span[1] <= len(turns[found.turn]) for found in findings)
 
 
 @pytest.mark.parametrize("benign", ["My cat is asleep.", "We had soup for dinner.", "The bus was late again."])
@@ -171,12 +171,12 @@ def test_asked_whether_it_is_human(kind, case):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 186,
+    "hits_en": 190,
     "hits_other": 158,
-    "near_misses_en": 22,
-    "near_misses_other": 11,
-    "replies_harmful": 246,
-    "replies_good": 25,
+    "near_misses_en": 24,
+    "near_misses_other": 12,
+    "replies_harmful": 244,
+    "replies_good": 17,
 }
 
 
