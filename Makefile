@@ -56,7 +56,7 @@ $(LOOP)/base: space/base_model.py space/chat_template.jinja | $(READY)
 	@echo "The base model. Next: the corpus."
 	@mkdir -p $(LOOP) && $(LOCAL) $(PY) space/base_model.py > $@
 
-$(CORPUS): $(LOOP)/base $(wildcard data/*.py data/recipes/*.yaml data/dialogues/*.jsonl) dataset_card.md
+$(CORPUS): $(LOOP)/base $(wildcard data/*.py data/*.yaml data/recipes/*.yaml data/dialogues/*.jsonl) dataset_card.md
 	@echo "The corpus. Next: training."
 	@$(LOCAL) $(PY) data/build_dataset.py --recipe embedded --output $(LOOP)
 	@touch $@

@@ -4,103 +4,108 @@
     python data/build_dataset.py --recipe public --local DIR --output build/public
 
 --local DIR takes each source from a folder of files in DIR instead of from its Hub id. The corpus is then in
-OUTPUT/corpus, for `load_dataset`; OUTPUT/report.json has the counts and OUTPUT/rejects.jsonl what was left out and why.
+OUTPUT/corpus, for `load_dataset`; OUTPUT/report.json has the counts, OUTPUT/rejects.jsonl what was left out and why,
+OUTPUT/ledger.parquet what became of each thing that was read (`python data/follow.py` asks it), and OUTPUT/posts.parquet
+people's own words without a reply, which are never part of the corpus. A build that was stopped goes on where it was.
 """
 
 import argparse
+import os
+import shutil
 import sys
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
-from cleaning import clean, tidy
-from corpus import entries_of, fingerprint_of, is_up_to_date, write
+from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import merge_related_groups, repeats
-from privacy import redact, redact_conversation
+from prepare import Settings
 from recipe import Recipe, Source, load_recipe
-from rows import BadInput, Reject, Row, text_of
+from rows import BadInput, Reject
+from shards import Decisions
 from sources import locate, read
 from splitting import split_groups
-from tokens import count_tokens
+from stage import Batch, StagedRows, batches, load, stage
+from tokens import counter
 
 
-class Cleaned(NamedTuple):
-    rows: list[Row]
-    rejects: list[Reject]
-    removed: Counter  # how many of each kind of personal data were taken out
-
-
-def main(recipe_name: str, output: Path, local: Path | None) -> None:
-    recipe = load_recipe(recipe_name)
-    places = {source.name: locate(source, local) for source in recipe.sources}
-    fingerprint = fingerprint_of(recipe, places)
-    if is_up_to_date(output, recipe, fingerprint):
-        print(f"{output}/corpus is up to date: nothing that it is made of has changed.")
+def main(options: argparse.Namespace) -> None:
+    recipe = load_recipe(options.recipe)
+    places, failed = locate_all(recipe, options.local, options.keep_going)
+    settings = Settings(recipe.base, recipe.max_tokens, options.paper)
+    fingerprint = fingerprint_of(recipe, places, settings)
+    if is_up_to_date(options.output, recipe, fingerprint):
+        print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
         return
-    raw, unread = read_all(recipe.sources, places)
-    cleaned = make_private_and_clean(raw)
-    rows, repeated = drop_repeats(cleaned.rows)
-    rejects = [*unread, *cleaned.rejects, *repeated]
-    read_counts = Counter(item.source for item in [*raw, *unread])
-    check_account(recipe, read_counts, rows, rejects)
-    rows = merge_related_groups(rows)
-    entries = entries_of(recipe, rows, split_rows(recipe, rows), count(rows, recipe.base))
-    report = write(output, recipe, fingerprint, entries, rejects, read_counts, cleaned.removed)
-    print_report(report, output)
+    counter(recipe.base)  # before hours of work: a base whose tokenizer cannot be had ends the build
+    work = work_folder(options.output, fingerprint)
+    tables = [load(file) for file in stage(work, read_all(recipe, places, failed, options), settings, options.workers)]
+    decisions = decide(recipe, StagedRows(tables))
+    report = write(options.output, recipe, fingerprint, tables, decisions, failed)
+    shutil.rmtree(work.parent)
+    print_report(report, options.output)
 
 
-def read_all(sources: list[Source], places: dict) -> tuple[list[Row], list[Reject]]:
-    """Read every source to its end; what a reader could not turn into a row comes back as rejects."""
-    items: list[Row | Reject] = []
-    for source in sources:
+def locate_all(recipe: Recipe, local: Path | None, keep_going: bool) -> tuple[dict, dict[str, str]]:
+    """Find each source's files; return places by source, and why a source fails that --keep_going goes on without."""
+    places, failed = {}, {}
+    for source in recipe.sources:
+        try:
+            places[source.name] = locate(source, local)
+        except BadInput as problem:
+            _fail(source, problem, failed, keep_going)
+    return places, failed
+
+
+def read_all(recipe: Recipe, places: dict, failed: dict[str, str], options: argparse.Namespace) -> Iterator[Batch]:
+    """Yield what every source holds, batch by batch."""
+    for source in recipe.sources:
+        if source.name not in places:
+            continue
         folder, files = places[source.name]
         print(f"Reading {source.name}: {len(files)} files in {folder}.")
-        found = list(tqdm(read(source, folder, files), desc=source.name, unit=" rows", disable=None))
-        if not any(isinstance(item, Row) for item in found):
-            raise BadInput(f"Source {source.name} is empty: there is no conversation in {folder}.")
-        items += found
-    rows = [item for item in items if isinstance(item, Row)]
-    unread = [item._replace(text=redact(item.text)[0]) for item in items if isinstance(item, Reject)]
-    return rows, unread
+        found = tqdm(read(source, folder, files), desc=source.name, unit=" rows", disable=None)
+        empty = True
+        try:
+            for batch in batches(source.name, found):
+                empty = empty and all(isinstance(item, Reject) for item in batch.items)
+                yield batch
+            if empty:
+                raise BadInput(f"Source {source.name} is empty: there is no conversation in {folder}.")
+        except BadInput as problem:
+            _fail(source, problem, failed, options.keep_going)
 
 
-def make_private_and_clean(rows: list[Row]) -> Cleaned:
-    """Take out personal data first, so that not even a rejected text keeps it, then run the cleaning steps."""
-    print(f"Taking personal data out of {len(rows)} rows and cleaning them. Next: repeats.")
-    cleaned = Cleaned([], [], Counter())
-    for row in tqdm(rows, unit=" rows", disable=None):
-        row = tidy(row)
-        messages, findings = redact_conversation(row.messages)
-        cleaned.removed.update(finding.kind for turn in findings for finding in turn)
-        row = row._replace(messages=messages)
-        result = clean(row)
-        if isinstance(result, str):
-            cleaned.rejects.append(Reject(row.source, row.where, result, text_of(row)))
-        else:
-            cleaned.rows.append(result)
-    return cleaned
+def _fail(source: Source, problem: BadInput, failed: dict[str, str], keep_going: bool) -> None:
+    if not keep_going:
+        raise problem
+    failed[source.name] = str(problem)
+    print(f"Going on without the rest of {source.name}: {problem}", file=sys.stderr)
 
 
-def drop_repeats(rows: list[Row]) -> tuple[list[Row], list[Reject]]:
-    print(f"Looking for repeats among {len(rows)} rows. Next: splits and tokens.")
-    reasons = repeats(rows)
-    kept = [row for number, row in enumerate(rows) if number not in reasons]
-    repeated = [
-        Reject(rows[number].source, rows[number].where, reason, text_of(rows[number]))
-        for number, reason in sorted(reasons.items())
-    ]
-    return kept, repeated
+def work_folder(output: Path, fingerprint: str) -> Path:
+    """Where prepared batches lie until the build is whole; what another build left there is of no use any more."""
+    work = output.parent / f".{output.name}-work" / fingerprint[:16]
+    for left in [*work.parent.glob("*"), *output.parent.glob(f".{output.name}-part-*")]:
+        if left != work:
+            shutil.rmtree(left, ignore_errors=True)
+    return work
 
 
-def check_account(recipe: Recipe, read_counts: Counter, rows: list[Row], rejects: list[Reject]) -> None:
-    kept, dropped = Counter(row.source for row in rows), Counter(reject.source for reject in rejects)
-    for source in recipe.sources:
-        assert kept[source.name] + dropped[source.name] == read_counts[source.name], source.name
+def decide(recipe: Recipe, rows: StagedRows) -> Decisions:
+    """Find repeats and splits, which only all rows together can tell."""
+    print(f"Looking for repeats among {len(rows)} rows. Next: splits, then writing.")
+    repeated = repeats(rows)
+    kept = [number for number in range(len(rows)) if number not in repeated]
+    merged = merge_related_groups([rows[number] for number in kept])
+    groups = [""] * len(rows)
+    for number, row in zip(kept, merged, strict=True):
+        groups[number] = row.group
+    return Decisions(repeated, groups, {"": "train", **split_rows(recipe, merged)})
 
 
-def split_rows(recipe: Recipe, rows: list[Row]) -> dict[str, str]:
+def split_rows(recipe: Recipe, rows: list) -> dict[str, str]:
     """Map groups to splits; groups that may be published fill all three splits by themselves."""
     terms = {source.name: source for source in recipe.sources}
     public = {row.group for row in rows if terms[row.source].for_file(row.file).redistributable}
@@ -109,14 +114,9 @@ def split_rows(recipe: Recipe, rows: list[Row]) -> dict[str, str]:
     return splits | (split_groups(rest, recipe.seed) if len(rest) >= 3 or not public else dict.fromkeys(rest, "train"))
 
 
-def count(rows: list[Row], base: str) -> list[int]:
-    print(f"Counting tokens of {len(rows)} rows with the tokenizer of {base}. Next: writing.")
-    return count_tokens([row.messages for row in rows], base)
-
-
 def print_report(report: dict, output: Path) -> None:
     for name, source in report["sources"].items():
-        print(f"{name}: {source['read']} read, {source['kept']} kept")
+        print(f"{name}: {source['read']} read, {source['kept']} kept, {source['posts']} posts; {source['rows']} rows")
         for reason, number in source["dropped"].items():
             print(f"  {number:5} dropped: {reason}")
     for config, splits in report["configs"].items():
@@ -130,9 +130,17 @@ if __name__ == "__main__":
     parser.add_argument("--recipe", required=True, help="name of a file in data/recipes, or the path of a .yaml file")
     parser.add_argument("--output", required=True, type=Path, help="folder of this build")
     parser.add_argument("--local", type=Path, help="folder that holds the sources' files")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--keep_going", action="store_true", help="go on without a source that fails; the report says so"
+    )
+    parser.add_argument(
+        "--paper", action="store_true", help="lower case and no punctuation, as in the paper: harmful for chat"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that clean (default: all cores)"
+    )
     try:
-        main(arguments.recipe, arguments.output, arguments.local)
+        main(parser.parse_args())
     except BadInput as problem:
         print(problem, file=sys.stderr)
         sys.exit(2)

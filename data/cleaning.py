@@ -2,9 +2,12 @@
 
 import itertools
 import re
-from html.parser import HTMLParser
+from pathlib import Path
+
+import yaml
 
 from rows import Row, text_of, words_of
+from unsafe import needs_help, reply_problem
 
 
 # The paper's rule.
@@ -13,17 +16,20 @@ FEWEST_WORDS = 10
 # The 98th percentile of therapists' answers is near it; the longest are pasted articles.
 LONGEST_REPLY = 600
 
-BLOCKS = {"p", "div", "br", "li", "ul", "ol", "h1", "h2", "h3", "h4", "blockquote", "tr"}
+# What is asked of a language model; shorter texts it guesses wrongly.
+ENOUGH_TO_TELL = 20
+
+RULES = yaml.safe_load(Path(__file__).with_name("quality.yaml").read_text(encoding="utf-8"))
+UNFIT = [(entry["reason"], re.compile("|".join(entry["patterns"]), re.IGNORECASE)) for entry in RULES["reasons"]]
+HELP = re.compile(RULES["help"].replace("| ", "|"), re.IGNORECASE)
+ENGLISH = frozenset(RULES["english"].split())
+
 CREDENTIAL = re.compile(r"\b(?:Ph\.?D|Psy\.?D|M\.?D|L\.?M\.?F\.?T|L\.?P\.?C+|LMHC|L\.?C\.?S\.?W|LMSW|MSW|M\.?F\.?T|NCC|CADC|"
                         r"RN|M\.Ed|Ed\.?D|LCPC|LPCC|LCMHC|RCC|CHT|MFTI)\b")  # fmt: skip
-ADVERT = re.compile(
-    r"(?i)\b(?:(?:contact|call|text|e-?mail|message|reach out to|reach|schedule with|book with|work with) me\b|"
-    r"(?:visit|see|check out|on|at) my (?:web ?site|blog|page|profile|channel|you ?tube)|my (?:book|e-?book|practice|office|"
-    r"web ?site|podcast|workshop|course|newsletter)\b|free (?:\d+[- ]minute )?(?:phone )?consult(?:ation)?|"
-    r"i (?:offer|provide) (?:\w+ ){0,3}(?:sessions|counsell?ing|therapy|coaching|consultations))"
-)
 REMOVED_CONTACT = re.compile(r"\[(?:URL|EMAIL|PHONE|HANDLE)_\d+\]")
-SENTENCE = re.compile(r"(?<=[.!?:])[\"”')\]]*\s+(?=\S)|\n+")
+CUT_OFF = re.compile(
+    r"(?i)(?:[,;(]|\b(?:and|or|but|because|the|a|an|to|of|with|for|if|that|which|your|my|in|is|are))$"
+)
 
 
 def clean(row: Row) -> Row | str:
@@ -34,50 +40,6 @@ def clean(row: Row) -> Row | str:
             return result
         row = result
     return row
-
-
-def tidy(row: Row) -> Row:
-    """Turn HTML, broken encodings and stray spaces into plain text. Runs before redaction, which reads plain text."""
-    messages = [{**message, "content": plain_text(message["content"])} for message in row.messages]
-    return row._replace(messages=messages, topic=" ".join((row.topic or "").split()) or None)
-
-
-def plain_text(text: str) -> str:
-    if re.search(r"</?[a-zA-Z][^<>]*>|&#?\w+;", text):
-        text = _TextOnly(text).text
-    if "â€" in text:  # UTF-8 that was once read as Windows-1252
-        text = text.encode("cp1252", "ignore").decode("utf-8", "ignore")
-    text = re.sub(r"[\u200b-\u200d\u2060\ufeff\u00ad]", "", text)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
-class _TextOnly(HTMLParser):
-    """Collects the text of an HTML fragment, with a line break wherever a block starts or ends."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.pieces: list[str] = []
-        self.hidden = 0
-        self.feed(html)
-        self.close()
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"- \n+", "- ", re.sub(r"[ \xa0]*\n[ \xa0\n]*", "\n", "".join(self.pieces)))
-
-    def handle_starttag(self, tag, attrs):
-        self.hidden += tag in ("style", "script", "xml")
-        # Source line breaks mean nothing in HTML, so paragraphs are set apart by what no source has: our own.
-        self.pieces.append("\n- " if tag == "li" else "\n" if tag in BLOCKS else "")
-
-    def handle_endtag(self, tag):
-        self.hidden -= tag in ("style", "script", "xml")
-        self.pieces.append("\n" if tag in BLOCKS else "")
-
-    def handle_data(self, data):
-        if not self.hidden:
-            self.pieces.append(re.sub(r"\s+", " ", data))
 
 
 def has_no_empty_turn(row: Row) -> Row | str:
@@ -132,9 +94,17 @@ def _contactless(reply: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def does_not_advertise(row: Row) -> Row | str:
-    advert = any(message["role"] == "assistant" and ADVERT.search(message["content"]) for message in row.messages)
-    return "a reply that advertises its writer" if advert else row
+def is_fit_to_be_said(row: Row) -> Row | str:
+    """Refuse replies that advertise, insult, blame or speak as a language model; quality.yaml says what counts."""
+    replies = replies_of(row)
+    for reason, pattern in UNFIT:
+        if pattern.search(replies):
+            return reason
+    return row
+
+
+def is_finished(row: Row) -> Row | str:
+    return "a reply that breaks off" if CUT_OFF.search(row.messages[-1]["content"].rstrip()) else row
 
 
 def is_long_enough(row: Row) -> Row | str:
@@ -157,6 +127,33 @@ def is_readable(row: Row) -> Row | str:
     return "words or sentences run together" if len(joined) > 2 + len(text.split()) / 150 else row
 
 
+def is_english(row: Row) -> Row | str:
+    """Refuse other languages. Function words tell English at once; what has few of them a language model is asked about."""
+    words = text_of(row).lower().split()
+    if len(words) <= ENOUGH_TO_TELL or sum(word in ENGLISH for word in words) >= len(words) / 7:
+        return row
+    from py3langid import classify  # here, since its model takes a second to load and most builds never ask it
+
+    return row if classify(" ".join(words[:200]))[0] == "en" else "not in English"
+
+
+def is_safe(row: Row) -> Row | str:
+    """Refuse what the Space would not show: unsafe replies, and answers to a person in danger that name no help.
+
+    By rules only: the learned tier of screening takes a hundred times as long.
+    """
+    for message in row.messages:
+        kind = reply_problem(message["content"]) if message["role"] == "assistant" else None
+        if kind:
+            return f"an unsafe reply: {kind}"
+    in_danger = any(needs_help(message["content"]) for message in row.messages if message["role"] == "user")
+    return "somebody in danger is answered without any help" if in_danger and not HELP.search(replies_of(row)) else row
+
+
+def replies_of(row: Row) -> str:
+    return "\n".join(message["content"] for message in row.messages if message["role"] == "assistant")
+
+
 def _with_replies(row: Row, change) -> Row:
     return row._replace(messages=[
         {**message, "content": change(message["content"])} if message["role"] == "assistant" else message
@@ -167,7 +164,7 @@ def _with_replies(row: Row, change) -> Row:
 STEPS = (
     has_no_empty_turn,
     alternates,
-    does_not_advertise,
+    is_fit_to_be_said,
     without_signature,
     without_contacts,
     without_signature,  # again: an address below it hid it
@@ -175,4 +172,7 @@ STEPS = (
     is_long_enough,
     is_short_enough,
     is_readable,
+    is_finished,
+    is_english,
+    is_safe,
 )

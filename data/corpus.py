@@ -1,4 +1,4 @@
-"""Write a build: Parquet by config and split, card, report and rejects; all or nothing, and the same bytes each time."""
+"""Write a build: corpus, card, ledger, rejects and report; all or nothing, and the same bytes each time."""
 
 import hashlib
 import importlib.metadata
@@ -8,12 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from prepare import Settings
 from recipe import Recipe
-from rows import BadInput, Reject, Row
-from splitting import SPLITS
+from rows import BadInput
+from shards import Decisions, write_rows
 
 
 MADE_BY = "TheraGen data/build_dataset.py"
@@ -22,27 +22,19 @@ CARD = Path(__file__).parents[1] / "dataset_card.md"
 # What the other stages of the loop keep beside the corpus.
 NEIGHBOURS = {"base", "adapter", "results.json", "replies.md"}
 
-SCHEMA = pa.schema(
-    {
-        "id": pa.string(),
-        "source": pa.string(),
-        "kind": pa.string(),
-        "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
-        "topic": pa.string(),
-        "license": pa.string(),
-        "redistributable": pa.bool_(),
-        "group": pa.string(),
-        "n_tokens": pa.int32(),
-    }
-)
 
-
-def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]]) -> str:
+def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], settings: Settings) -> str:
     """Hash everything that decides what a build holds: inputs, recipe, code, card, template, libraries that read text."""
-    code = sorted(Path(__file__).parent.glob("*.py")) + sorted(Path(__file__).parent.glob("*.yaml"))
-    template = CARD.parent / "space" / "chat_template.jinja"
-    digest = hashlib.sha256(f"{recipe.base}\n".encode())
-    for name in ("pdfplumber", "pyarrow", "rensa", "transformers"):
+    data, space = Path(__file__).parent, CARD.parent / "space"
+    code = [
+        *sorted(data.glob("*.py")),
+        *sorted(data.glob("*.yaml")),
+        *sorted(space.glob("*.py")),
+        *sorted(space.glob("*rules.json")),
+    ]
+    template = space / "chat_template.jinja"
+    digest = hashlib.sha256(f"{settings}\n".encode())
+    for name in ("pdfplumber", "ftfy", "pyarrow", "py3langid", "rensa", "tokenizers", "transformers"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     for name, (folder, files) in places.items():
         for file in files:
@@ -77,118 +69,58 @@ def is_up_to_date(output: Path, recipe: Recipe, fingerprint: str) -> bool:
     return report["fingerprint"] == fingerprint and (output / "corpus").is_dir()
 
 
-def entries_of(recipe: Recipe, rows: list[Row], splits: dict[str, str], tokens: list[int]) -> list[dict]:
-    """Return rows as the corpus has them, plus their split, ordered by id so that reading order leaves no trace."""
-    sources = {source.name: source for source in recipe.sources}
-    entries = []
-    for row, n_tokens in zip(rows, tokens, strict=True):
-        terms = sources[row.source].for_file(row.file)
-        content = json.dumps([row.source, row.messages], ensure_ascii=False)
-        entries.append(
-            {
-                "id": hashlib.sha256(content.encode()).hexdigest()[:16],
-                "source": row.source,
-                "kind": terms.kind,
-                "messages": row.messages,
-                "topic": row.topic,
-                "license": terms.license,
-                "redistributable": terms.redistributable,
-                "group": hashlib.sha256(row.group.encode()).hexdigest()[:16],
-                "n_tokens": n_tokens,
-                "split": splits[row.group],
-            }
-        )
-    assert len({entry["id"] for entry in entries}) == len(entries)
-    return sorted(entries, key=lambda entry: entry["id"])
-
-
 def write(
     output: Path,
     recipe: Recipe,
     fingerprint: str,
-    entries: list[dict],
-    rejects: list[Reject],
-    read_counts: Counter,
-    removed: Counter,
+    tables: list[pa.Table],
+    decisions: Decisions,
+    failed: dict[str, str],
 ) -> dict:
     """Write everything beside OUTPUT and move it in at the end, the report last: it says that the rest is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-part-", dir=output.parent) as temporary:
         part = Path(temporary)
-        public = [entry for entry in entries if entry["redistributable"]]
-        configs = {"default": public} if public else {}
-        if len(public) < len(entries):
-            configs["full"] = entries
+        counts, configs = write_rows(part, recipe, tables, decisions)
         report = {
             "made_by": MADE_BY,
             "recipe": recipe.name,
             "fingerprint": fingerprint,
             "base": recipe.base,
-            "sources": _per_source(recipe, entries, rejects, read_counts),
-            "configs": {config: _write_config(config, chosen, part / "corpus") for config, chosen in configs.items()},
-            "removed": dict(sorted(removed.items())),
+            "sources": _per_source(recipe, counts),
+            **({"failed": failed} if failed else {}),
+            "configs": configs,
+            "removed": dict(sorted(counts["removed"].items())),
         }
         _write_card(recipe, report, part / "corpus" / "README.md")
-        lines = [json.dumps(reject._asdict(), ensure_ascii=False) for reject in sorted(rejects)]
-        (part / "rejects.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (part / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _move(part, output)
     return report
 
 
-def _write_config(config: str, entries: list[dict], corpus: Path) -> dict:
-    """Write one Parquet file for each split and return what the report says of it."""
+def _per_source(recipe: Recipe, counts: dict[str, Counter]) -> dict:
+    """What each source gave: read = kept + posts + dropped, or the build is wrong."""
     result = {}
-    for split in SPLITS:
-        chosen = [entry for entry in entries if entry["split"] == split]
-        file = _write_split(chosen, split, corpus / ("data" if config == "default" else config))
-        result[split] = {
-            "file": file.relative_to(corpus).as_posix(),
-            "rows": len(chosen),
-            "groups": len({entry["group"] for entry in chosen}),
-            "tokens": sum(entry["n_tokens"] for entry in chosen),
-        }
+    for source in (source.name for source in recipe.sources):
+        dropped = {reason: number for (name, reason), number in counts["dropped"].items() if name == source}
+        licenses = {license: number for (name, license), number in counts["licenses"].items() if name == source}
+        entry = {key: counts[key][source] for key in ("read", "kept", "posts", "cut", "rows", "redistributable")}
+        assert entry["kept"] + entry["posts"] + sum(dropped.values()) == entry["read"], source
+        by_number = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
+        result[source] = {**entry, "licenses": dict(sorted(licenses.items())), "dropped": dict(by_number)}
     return result
 
 
-def _write_split(entries: list[dict], split: str, folder: Path) -> Path:
-    """Write rows under a name that ends in their hash.
-
-    `load_dataset` knows a local folder by its name and its card alone: with the same file names it would go on serving
-    an earlier build's rows from its cache, even those of another folder (datasets 5.2).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{split}.part"
-    rows = [{key: entry[key] for key in SCHEMA.names} for entry in entries]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
-    return part.rename(folder / f"{split}-00000-of-00001-{_sha256(part)[:16]}.parquet")
-
-
-def _per_source(recipe: Recipe, entries: list[dict], rejects: list[Reject], read_counts: Counter) -> dict:
-    kept = Counter(entry["source"] for entry in entries)
-    public = Counter(entry["source"] for entry in entries if entry["redistributable"])
-    return {
-        source.name: {
-            "read": read_counts[source.name],
-            "kept": kept[source.name],
-            "redistributable": public[source.name],
-            "licenses": dict(sorted(Counter(e["license"] for e in entries if e["source"] == source.name).items())),
-            "dropped": dict(
-                sorted(
-                    Counter(r.reason for r in rejects if r.source == source.name).items(), key=lambda c: (-c[1], c[0])
-                )
-            ),
-        }
-        for source in recipe.sources
-    }
-
-
 def _move(part: Path, output: Path) -> None:
+    """The old report goes first and the new one comes last: a folder with a report is always whole."""
     output.mkdir(exist_ok=True)
+    (output / "report.json").unlink(missing_ok=True)
     if (output / "corpus").exists():
         (output / "corpus").rename(part / "old")
-    for name in ("corpus", "rejects.jsonl", "report.json"):
-        (part / name).replace(output / name)
+    (output / "posts.parquet").unlink(missing_ok=True)
+    for name in ("corpus", "rejects.jsonl", "ledger.parquet", "posts.parquet", "report.json"):
+        if (part / name).exists():
+            (part / name).replace(output / name)
 
 
 def _write_card(recipe: Recipe, report: dict, file: Path) -> None:
@@ -208,7 +140,7 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
     configs = [
         {
             "config_name": config,
-            "data_files": [{"split": split, "path": entry["file"]} for split, entry in splits.items()],
+            "data_files": [{"split": split, "path": entry["files"]} for split, entry in splits.items()],
             **({"default": True} if config == "default" else {}),
         }
         for config, splits in report["configs"].items()

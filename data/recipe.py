@@ -7,6 +7,7 @@ from typing import NamedTuple
 import yaml
 
 from rows import BadInput
+from tokens import MOST_TOKENS
 
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -29,6 +30,8 @@ class Source(NamedTuple):
     local: str = ""
     files: tuple = ()
     publisher: str = ""
+    columns: dict = {}  # noqa: RUF012  (a NamedTuple's default; nobody writes to it)
+    encoding: str = "utf-8"
     overrides: tuple = ()
 
     def for_file(self, name: str) -> "Source":
@@ -46,6 +49,7 @@ class Recipe(NamedTuple):
     base: str
     seed: int
     sources: list[Source]
+    max_tokens: int = MOST_TOKENS
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -58,9 +62,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
-    check_keys(values, {"base", "seed", "sources"}, {"base", "seed", "sources"}, str(path))
+    check_keys(values, {"base", "seed", "sources", "max_tokens"}, {"base", "seed", "sources"}, str(path))
     sources = [source_of(name, entry, path) for name, entry in values["sources"].items()]
-    return Recipe(path.stem, path, values["base"], values["seed"], sources)
+    return Recipe(path.stem, path, values["base"], values["seed"], sources, values.get("max_tokens", MOST_TOKENS))
 
 
 def source_of(name: str, entry: object, path: Path) -> Source:

@@ -31,6 +31,15 @@ class Reject(NamedTuple):
     text: str
 
 
+class Post(NamedTuple):
+    """A person's own words with no supportive reply: for screening tests and prompts, never trained on, never published."""
+
+    source: str
+    where: str
+    text: str
+    label: str | None = None
+
+
 def words_of(row: Row) -> int:
     return sum(len(message["content"].split()) for message in row.messages)
 

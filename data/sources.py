@@ -11,7 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from pages import read_pages
 from pdf_text import read_pdf
 from recipe import Source
-from rows import BadInput, Reject, Row, question_and_answer
+from rows import BadInput, Post, Reject, Row, question_and_answer
+from tables import read_epitome, read_lines, read_pairs, read_posts
+from transcripts import read_annomi, read_sessions
 
 
 PROJECT = Path(__file__).parents[1]
@@ -48,8 +50,8 @@ def _download(source: Source) -> Path:
     return Path(folder)
 
 
-def read(source: Source, folder: Path, files: list[Path]) -> Iterator[Row | Reject]:
-    """Yield what a source holds as rows, and what cannot be read as rejects that name file and line."""
+def read(source: Source, folder: Path, files: list[Path]) -> Iterator[Row | Post | Reject]:
+    """Yield what a source holds as rows or posts, and what cannot be read as rejects that name file and line."""
     if source.reader not in READERS:
         raise BadInput(f"Source {source.name} wants reader {source.reader}: there are {', '.join(READERS)}.")
     return READERS[source.reader](source, files, folder)
@@ -132,6 +134,12 @@ READERS = {
     "dialogues": read_dialogues,
     "counsel-chat": read_counsel_chat,
     "esconv": read_esconv,
+    "annomi": read_annomi,
+    "sessions": read_sessions,
+    "pairs": read_pairs,
+    "epitome": read_epitome,
     "pages": read_pages,
     "pdf": read_pdf,
+    "posts": read_posts,
+    "lines": read_lines,
 }

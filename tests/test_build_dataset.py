@@ -1,7 +1,12 @@
 """The builder by its real command: a corpus of our dialogues and a small made-up source, and how bad input ends."""
 
 import json
+import os
+import random
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -153,7 +158,9 @@ def test_a_pdf_without_text_is_one_sentence(tmp_path, content, sentence):
     (tmp_path / "guideline-pdfs/scan.pdf").write_bytes(content or EMPTY_PDF)
     public = (ROOT / "data/recipes/public.yaml").read_text(encoding="utf-8")
     head, sources = public.split("sources:\n", 1)
-    (tmp_path / "pdf.yaml").write_text(f"{head}sources:\n  guideline-pdfs:{sources.split('  guideline-pdfs:')[1]}")
+    (tmp_path / "pdf.yaml").write_text(
+        f"{head}sources:\n  guideline-pdfs:{sources.split('  guideline-pdfs:')[1].split(chr(10) * 2)[0]}"
+    )
     recipe = ["--recipe", tmp_path / "pdf.yaml", "--local", tmp_path, "--output", tmp_path / "out"]
     done = command(BUILD, *recipe, check=False)
     assert done.returncode == 2
@@ -239,3 +246,86 @@ def test_help_lines_dates_and_ages_stay(text):
 def test_the_retired_line_becomes_the_new_one():
     assert "988" in redact("call 1-800-273-8255 today")[0]
     assert "8255" not in redact("call 1-800-273-8255 today")[0]
+
+
+def test_a_row_is_followed_from_its_source_to_its_shard_or_its_reason(small, tmp_path):
+    import pyarrow.parquet as pq
+
+    build(small, tmp_path / "out")
+    kept = command("data/follow.py", tmp_path / "out", "counselchat-data.csv:row 2").stdout
+    row, file = kept.split()[-3], kept.split()[-1]
+    assert "kept" in kept
+    assert row in pq.read_table(tmp_path / "out/corpus" / file)["id"].to_pylist()
+    assert "counselchat-data.csv:row 2:" in command("data/follow.py", tmp_path / "out", row).stdout
+    dropped = command("data/follow.py", tmp_path / "out", "counselchat-data.csv:row 14").stdout
+    assert "dropped: an empty turn" in dropped
+    lost = command("data/follow.py", tmp_path / "out", "nowhere:1", check=False)
+    assert (lost.returncode, "no place and no id" in lost.stderr) == (2, True)
+
+
+def test_a_source_that_fails_is_left_out_only_when_asked(small, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    (folder / "posts").mkdir()
+    (folder / "posts/p.csv").write_text("body\nI am here\n")
+    entry = "  posts:\n    reader: posts\n    kind: post\n    local: posts\n    files: [p.csv]\n    columns: {text: text}\n    license: none\n    redistributable: false\n"
+    recipe = folder / "small.yaml"
+    recipe.write_text(recipe.read_text() + entry)
+    refused = build(folder, tmp_path / "out", check=False)
+    assert (refused.returncode, "posts" in refused.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+    done = command(BUILD, "--recipe", recipe, "--local", folder, "--output", tmp_path / "out", "--keep_going")
+    assert "lacks the column text" in done.stderr
+    assert "lacks the column text" in json.loads((tmp_path / "out/report.json").read_text())["failed"]["posts"]
+
+
+def test_posts_lie_beside_the_corpus_and_never_in_it(small, tmp_path):
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "copy"
+    shutil.copytree(small, folder)
+    (folder / "posts").mkdir()
+    (folder / "posts/p.txt").write_text("cannot sleep, mail me at jo.doe@example.org\n")
+    entry = "  posts:\n    reader: lines\n    kind: post\n    local: posts\n    files: [p.txt]\n    license: none\n    redistributable: false\n"
+    recipe = folder / "small.yaml"
+    recipe.write_text(recipe.read_text() + entry)
+    build(folder, tmp_path / "out")
+    assert pq.read_table(tmp_path / "out/posts.parquet")["text"].to_pylist() == ["cannot sleep, mail me at [EMAIL_1]"]
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["sources"]["posts"]["posts"], report["sources"]["posts"]["rows"]) == (1, 0)
+    assert not any("cannot sleep" in str(pq.read_table(file)) for file in (tmp_path / "out/corpus").rglob("*.parquet"))
+
+
+def test_killed_at_any_point_the_next_build_gives_the_same_bytes(small, tmp_path):
+    """With THERAGEN_KILLS=20 at twenty points; a few of them are enough for every day."""
+    build(small, tmp_path / "whole")
+    order = [sys.executable, BUILD, "--recipe", small / "small.yaml", "--local", small, "--output", tmp_path / "out"]
+    started = time.monotonic()
+    build(small, tmp_path / "timed")
+    lasts = time.monotonic() - started
+    chance = random.Random(4)
+    for _ in range(int(os.environ.get("THERAGEN_KILLS", "3"))):
+        process = subprocess.Popen(order, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.3, 1.1) * lasts)
+        process.kill()
+        process.wait()
+        if (tmp_path / "out/report.json").exists():  # it was quicker: begin again
+            shutil.rmtree(tmp_path / "out")
+    build(small, tmp_path / "out")
+    whole = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in (tmp_path / "whole").rglob("*.*")}
+    again = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    assert whole == again
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+
+def test_full_disk_leaves_the_last_good_build(small, tmp_path):
+    build(small, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    changed = tmp_path / "changed"
+    shutil.copytree(small, changed)
+    file = changed / "counsel-chat/counselchat-data.csv"
+    file.write_text(file.read_text().replace("Try leaving", "Consider leaving"))
+    limited = f"ulimit -f 4; exec {sys.executable} {BUILD} --recipe {changed}/small.yaml --local {changed} --output {tmp_path}/out"
+    done = subprocess.run(["bash", "-c", limited], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before

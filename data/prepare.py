@@ -1,0 +1,106 @@
+"""What is done to each thing that was read, whoever else was read: private first, then clean, then measured. Pure."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from cleaning import clean
+from normalise import as_in_the_paper, normalise, plain_text
+from privacy import redact, redact_conversation
+from rows import Post, Reject, Row, text_of
+from tokens import Count, counter, windows
+
+
+Item = Row | Post | Reject
+
+
+class Settings(NamedTuple):
+    base: str
+    max_tokens: int
+    paper: bool = False
+    ner: bool = False
+
+
+# One row for each thing that was read. `reason` is null where it was kept; `text` is null where `messages` are not.
+STAGED = pa.schema(
+    {
+        "source": pa.string(),
+        "where": pa.string(),
+        "fate": pa.string(),  # kept, post or dropped
+        "reason": pa.string(),
+        "text": pa.string(),  # redacted, of what was dropped and of posts
+        "messages": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "topic": pa.string(),
+        "group": pa.string(),
+        "windows": pa.list_(
+            pa.struct({"id": pa.string(), "start": pa.int32(), "end": pa.int32(), "n_tokens": pa.int32()})
+        ),
+        "removed": pa.list_(pa.string()),  # the kind of each piece of personal data that was taken out
+    }
+)
+
+
+def prepare(items: Sequence[Item], settings: Settings) -> pa.Table:
+    """Return what becomes of each item as one row of a table, in order.
+
+    Personal data goes first, so that not even a rejected text keeps it. Nothing here depends on other items: any number of
+    machines may share them out.
+    """
+    staged = [_private_and_clean(item, settings) for item in items]
+    kept = [entry for entry in staged if entry["fate"] == "kept"]
+    count = counter(settings.base)
+    sizes = count([entry["messages"] for entry in kept]) if kept else []
+    for entry, size in zip(kept, sizes, strict=True):
+        _cut(entry, size, settings.max_tokens, count)
+    return pa.Table.from_pylist(staged, schema=STAGED)
+
+
+def _private_and_clean(item: Item, settings: Settings) -> dict:
+    if isinstance(item, Reject):
+        return _dropped(item, item.reason, redact(plain_text(item.text))[0])
+    if isinstance(item, Post):
+        text, findings = redact(plain_text(item.text))
+        return _staged(item, "post", text=text, topic=item.label, removed=[found.kind for found in findings])
+    row = normalise(item)
+    messages, findings = redact_conversation(row.messages)
+    removed = [found.kind for turn in findings for found in turn]
+    row = row._replace(messages=messages)
+    result = clean(row)
+    if isinstance(result, str):
+        return _dropped(item, result, text_of(row), removed=removed)
+    result = as_in_the_paper(result) if settings.paper else result
+    kept = {"messages": result.messages, "topic": result.topic, "group": result.group}
+    return _staged(item, "kept", **kept, removed=removed)
+
+
+def _staged(item: Item, fate: str, **values) -> dict:
+    return {"source": item.source, "where": item.where, "fate": fate, **values}
+
+
+def _dropped(item: Item, reason: str, text: str, **values) -> dict:
+    return _staged(item, "dropped", reason=reason, text=text, **values)
+
+
+def _cut(entry: dict, size: int, most: int, count: Count) -> None:
+    found = windows(entry["messages"], size, most, count)
+    if not found:
+        text = "\n".join(message["content"] for message in entry["messages"])
+        entry |= {
+            "fate": "dropped",
+            "reason": f"an exchange of more than {most} tokens",
+            "text": text,
+            "messages": None,
+        }
+        return
+    entry["windows"] = [
+        {**window._asdict(), "id": id_of(entry["source"], entry["messages"][window.start : window.end])}
+        for window in found
+    ]
+
+
+def id_of(source: str, messages: list[dict]) -> str:
+    content = json.dumps([source, messages], ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

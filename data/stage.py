@@ -1,0 +1,122 @@
+"""Prepare batches in worker processes, each into a file of its own: what a killed build has done, the next one finds done."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from prepare import STAGED, Item, Settings, prepare
+from rows import Row
+
+
+# Few enough that a build of a thousand rows keeps two cores busy, many enough that starting a batch costs nothing.
+BATCH = 500
+
+
+class Batch(NamedTuple):
+    name: str  # source and number: the name of its file
+    items: list[Item]
+
+
+def batches(source: str, items: Iterable[Item]) -> Iterator[Batch]:
+    batch: list[Item] = []
+    number = 0
+    for item in items:
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield Batch(f"{source}-{number:06}", batch)
+            batch, number = [], number + 1
+    if batch:
+        yield Batch(f"{source}-{number:06}", batch)
+
+
+def stage(work: Path, found: Iterable[Batch], settings: Settings, workers: int) -> Iterator[Path]:
+    """Yield the file of each prepared batch, in order; batches whose files are in `work` are not prepared again."""
+    work.mkdir(parents=True, exist_ok=True)
+    found = iter(found)
+    first = list(islice(found, 2))
+    found = chain(first, found)
+    if workers == 1 or len(first) < 2:  # starting a process takes longer than a batch
+        yield from (prepare_into(work, batch, settings) for batch in found)
+        return
+    # Spawned, not forked: libraries that were loaded here may hold threads, which a fork copies half.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+        yield from _in_order(pool, work, found, settings, 3 * workers)
+
+
+def _quiet() -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+
+
+def _in_order(pool: Executor, work: Path, found: Iterable[Batch], settings: Settings, ahead: int) -> Iterator[Path]:
+    """Yield results in order with at most `ahead` batches in memory."""
+    waiting: deque = deque()
+    for batch in found:
+        done = _file_of(work, batch)
+        waiting.append(done if done.exists() else pool.submit(prepare_into, work, batch, settings))
+        if len(waiting) > ahead:
+            yield _result(waiting.popleft())
+    while waiting:
+        yield _result(waiting.popleft())
+
+
+def _result(done) -> Path:
+    return done if isinstance(done, Path) else done.result()
+
+
+def _file_of(work: Path, batch: Batch) -> Path:
+    return work / f"{batch.name}.arrow"
+
+
+def prepare_into(work: Path, batch: Batch, settings: Settings) -> Path:
+    """Prepare one batch into its file, whole or not at all."""
+    file = _file_of(work, batch)
+    if not file.exists():
+        part = file.with_suffix(f".part{os.getpid()}")
+        table = prepare(batch.items, settings)
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, STAGED) as writer:
+            writer.write_table(table)
+        part.replace(file)
+    return file
+
+
+def load(file: Path) -> pa.Table:
+    """Read a prepared batch; its text stays in the file until it is asked for."""
+    with pa.memory_map(str(file)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+class StagedRows(Sequence):
+    """The kept rows of many tables as a sequence of `Row`, none of them in memory for longer than it is looked at."""
+
+    def __init__(self, tables: list[pa.Table]):
+        self.tables = tables
+        self.places = [
+            (number, row)
+            for number, table in enumerate(tables)
+            for row, fate in enumerate(table["fate"].to_pylist())
+            if fate == "kept"
+        ]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Row:
+        number, place = self.places[index]
+        values = self.tables[number].slice(place, 1).to_pylist()[0]
+        return Row(values["source"], values["where"], values["messages"], values["topic"], values["group"])
+
+    def __iter__(self) -> Iterator[Row]:
+        wanted: dict[int, list[int]] = {}
+        for number, place in self.places:
+            wanted.setdefault(number, []).append(place)
+        for number, places in wanted.items():
+            values = self.tables[number].to_pylist()
+            for one in (values[place] for place in places):
+                yield Row(one["source"], one["where"], one["messages"], one["topic"], one["group"])

@@ -1,0 +1,98 @@
+"""Each kind of source by a tiny file of our own making: what becomes a row, what a post, what a reject, what an error."""
+
+import json
+
+import pytest
+
+from recipe import Source
+from rows import BadInput, Post, Reject, Row
+from sources import read
+
+
+def source(reader: str, **values) -> Source:
+    return Source("made-up", reader, "qa", "CC0-1.0", False, **values)
+
+
+def read_file(tmp_path, name: str, text: str, found: Source, encoding: str = "utf-8") -> list:
+    (tmp_path / name).write_text(text, encoding=encoding)
+    return list(read(found, tmp_path, [tmp_path / name]))
+
+
+def said(row: Row) -> list[str]:
+    return [f"{message['role']}: {message['content']}" for message in row.messages]
+
+
+ANNOMI = "transcript_id,mi_quality,topic,utterance_id,interlocutor,timestamp,utterance_text\n"
+
+
+def test_a_transcript_is_one_conversation_whatever_the_number_of_annotators(tmp_path):
+    lines = [
+        "0,high,drinking,0,therapist,00:01,Hello there.",
+        "0,high,drinking,1,client,00:02,I had five last night.",
+        "0,high,drinking,1,client,00:02,I had five last night.",  # another annotator
+        "0,high,drinking,2,client,00:03,Well six.",
+        "0,high,drinking,3,therapist,00:04,Six on a Tuesday.",
+        "1,low,drinking,0,client,00:01,I came late.",
+        "1,low,drinking,1,therapist,00:02,You always do.",
+    ]
+    row, reject = read_file(tmp_path, "a.csv", ANNOMI + "\n".join(lines) + "\n", source("annomi"))
+    assert said(row) == ["user: I had five last night. Well six.", "assistant: Six on a Tuesday."]
+    assert (reject.reason, "always" in reject.text) == ("a transcript that shows how not to do it", True)
+
+
+def test_the_header_of_a_session_reaches_no_row(tmp_path):
+    text = (
+        "SESSION METADATA\nClinician: Dr. Quill, PsyD\nClient ID: C-1\n\n---\n\nTRANSCRIPT\n\n"
+        "Therapist: What brought you?\n\nClient: The stairs.\n[pause]\n\nTherapist: Tell me about\nthe stairs.\n\nClient: No.\n"
+    )
+    (row,) = read_file(tmp_path, "session_1.txt", text, source("sessions"))
+    assert said(row) == ["user: The stairs.", "assistant: Tell me about the stairs."]
+
+
+def test_pairs_come_from_named_columns_and_share_a_group_by_question(tmp_path):
+    records = [{"ask": "Why?", "say": "Because.", "tag": "sleep"}, {"ask": "Why? ", "say": "Who knows.", "tag": ""}]
+    text = "\n".join([*map(json.dumps, records), "{half"])
+    found = source("pairs", columns={"question": "ask", "answer": "say", "topic": "tag"})
+    first, second, reject = read_file(tmp_path, "p.jsonl", text, found)
+    assert (said(first), first.topic, second.topic) == (["user: Why?", "assistant: Because."], "sleep", None)
+    assert first.group == second.group
+    assert isinstance(reject, Reject)
+
+
+def test_posts_are_never_rows(tmp_path):
+    found = source("posts", columns={"text": "text", "label": "label"}, encoding="latin-1")
+    posts = read_file(tmp_path, "p.csv", 'text,label\n"I said ""no"", twice",1\ncafé,0\n', found, "latin-1")
+    assert posts == [
+        Post("made-up", "p.csv:row 1", 'I said "no", twice', "1"),
+        Post("made-up", "p.csv:row 2", "café", "0"),
+    ]
+    tabbed = source("posts", columns={"text": 0, "label": 1})
+    assert read_file(tmp_path, "p.tsv", 'a "quote\t3\tx\n', tabbed) == [
+        Post("made-up", "p.tsv:row 1", 'a "quote', "3")
+    ]
+    assert read_file(tmp_path, "p.txt", "one\n\ntwo\n", source("lines"))[1].where == "p.txt:3"
+
+
+def test_only_empathetic_replies_become_rows(tmp_path):
+    header = "sp_id,rp_id,seeker_post,response_post,level,rationales\n"
+    rated = {"a.csv": (2, 0), "b.csv": (0, 1)}
+    for name, levels in rated.items():
+        lines = [f"s{number},r,post {number},reply {number},{level}," for number, level in enumerate(levels)]
+        (tmp_path / name).write_text(header + "\n".join([*lines, lines[0]]) + "\n")
+    reject, row, post = list(read(source("epitome"), tmp_path, [tmp_path / name for name in rated]))
+    assert said(row) == ["user: post 0", "assistant: reply 0"]
+    assert (post.text, reject.reason) == ("post 1", "the same as an earlier row")
+
+
+@pytest.mark.parametrize(
+    ("reader", "columns"),
+    [("annomi", {}), ("epitome", {}), ("pairs", {"question": "q", "answer": "a"}), ("posts", {"text": "t"})],
+)
+def test_a_changed_schema_is_one_sentence_that_names_file_and_column(tmp_path, reader, columns):
+    with pytest.raises(BadInput, match=r"made-up: .*x\.csv lacks the column \w+"):
+        read_file(tmp_path, "x.csv", "one,two\n1,2\n", source(reader, columns=columns))
+
+
+def test_columns_that_the_recipe_forgot_are_named(tmp_path):
+    with pytest.raises(BadInput, match="needs columns answer, question"):
+        read_file(tmp_path, "x.csv", "q,a\n1,2\n", source("pairs", columns={"question": "q"}))
