@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import merge_related_groups, repeats
+from ner import model
 from prepare import Settings
 from recipe import Recipe, Source, load_recipe
 from rows import BadInput, Reject
@@ -33,11 +34,14 @@ from tokens import counter
 def main(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe)
     places, failed = locate_all(recipe, options.local, options.keep_going)
-    settings = Settings(recipe.base, recipe.max_tokens, options.paper)
+    invented = tuple(source.name for source in recipe.sources if source.invented)
+    settings = Settings(recipe.base, recipe.max_tokens, options.paper, options.ner, invented)
     fingerprint = fingerprint_of(recipe, places, settings)
     if is_up_to_date(options.output, recipe, fingerprint):
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
         return
+    if settings.ner:
+        model()
     counter(recipe.base)  # before hours of work: a base whose tokenizer cannot be had ends the build
     work = work_folder(options.output, fingerprint)
     tables = [load(file) for file in stage(work, read_all(recipe, places, failed, options), settings, options.workers)]
@@ -136,6 +140,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--paper", action="store_true", help="lower case and no punctuation, as in the paper: harmful for chat"
     )
+    parser.add_argument("--ner", action="store_true", help="find more names with a trained model: ten times as slow")
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that clean (default: all cores)"
     )

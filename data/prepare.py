@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cleaning import clean
+from ner import find_people
 from normalise import as_in_the_paper, normalise, plain_text
 from privacy import redact, redact_conversation
 from rows import Post, Reject, Row, text_of
@@ -22,6 +23,7 @@ class Settings(NamedTuple):
     max_tokens: int
     paper: bool = False
     ner: bool = False
+    invented: tuple[str, ...] = ()  # sources that no real person is in: nothing is taken out of them
 
 
 # One row for each thing that was read. `reason` is null where it was kept; `text` is null where `messages` are not.
@@ -49,7 +51,9 @@ def prepare(items: Sequence[Item], settings: Settings) -> pa.Table:
     Personal data goes first, so that not even a rejected text keeps it. Nothing here depends on other items: any number of
     machines may share them out.
     """
-    staged = [_private_and_clean(item, settings) for item in items]
+    items = [normalise(item) if isinstance(item, Row) else item._replace(text=plain_text(item.text)) for item in items]
+    people = people_in(items) if settings.ner else [None] * len(items)
+    staged = [_private_and_clean(item, seen, settings) for item, seen in zip(items, people, strict=True)]
     kept = [entry for entry in staged if entry["fate"] == "kept"]
     count = counter(settings.base)
     sizes = count([entry["messages"] for entry in kept]) if kept else []
@@ -58,16 +62,26 @@ def prepare(items: Sequence[Item], settings: Settings) -> pa.Table:
     return pa.Table.from_pylist(staged, schema=STAGED)
 
 
-def _private_and_clean(item: Item, settings: Settings) -> dict:
+def people_in(items: Sequence[Item]) -> list[list]:
+    """Names that the model sees in the turns of each row, or in the one text of posts and rejects."""
+    turns = [
+        [message["content"] for message in item.messages] if isinstance(item, Row) else [item.text] for item in items
+    ]
+    found = iter(find_people([text for texts in turns for text in texts]))
+    return [[next(found) for _ in texts] for texts in turns]
+
+
+def _private_and_clean(item: Item, people: list | None, settings: Settings) -> dict:
+    if not isinstance(item, Row):
+        text, findings = redact(item.text, people[0] if people else ())
     if isinstance(item, Reject):
-        return _dropped(item, item.reason, redact(plain_text(item.text))[0])
+        return _dropped(item, item.reason, text)
     if isinstance(item, Post):
-        text, findings = redact(plain_text(item.text))
         return _staged(item, "post", text=text, topic=item.label, removed=[found.kind for found in findings])
-    row = normalise(item)
-    messages, findings = redact_conversation(row.messages)
+    invented = item.source in settings.invented
+    messages, findings = (item.messages, []) if invented else redact_conversation(item.messages, people)
     removed = [found.kind for turn in findings for found in turn]
-    row = row._replace(messages=messages)
+    row = item._replace(messages=messages)
     result = clean(row)
     if isinstance(result, str):
         return _dropped(item, result, text_of(row), removed=removed)

@@ -1,22 +1,31 @@
-"""Take out what identifies a person: e-mail, phone, web address, handle, IP, card, bank and social-security numbers.
-
-Names, places and employers are not found yet: they need a model or a gazetteer, not a pattern.
-"""
+"""Take out what identifies a person: contacts, numbers that name one person, addresses, dates of birth, and names (names.py)."""
 
 import ipaddress
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from stdnum import verhoeff
+from stdnum.es import dni
+from stdnum.gb import nhs
+from stdnum.pl import pesel
+
+from names import TITLES, WORDS, find_names
 
 
 class Finding(NamedTuple):
     kind: str
     span: tuple[int, int]  # in the original text
 
+
+NUMBERS = ("IBAN", "CARD", "ID", "IP", "PHONE", "BIRTH", "retired help line")
+DIGIT = re.compile(r"\d")
+PLACEHOLDER = re.compile(r"\[[A-Z]+_\d+\]")
+
+Spans = Sequence[tuple[str, int, int]]  # kind, start, end
 
 CRISIS = yaml.safe_load(Path(__file__).with_name("crisis_lines.yaml").read_text(encoding="utf-8"))
 
@@ -29,24 +38,35 @@ HOST = rf"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+{TLD}\b"
 TOLL_FREE = r"(?:\+?1[-. ]?)?\(?8(?:00|33|44|55|66|77|88)\)?[-. ]"
 
 
-def redact(text: str) -> tuple[str, list[Finding]]:
+def redact(text: str, people: Spans = ()) -> tuple[str, list[Finding]]:
     """Replace each identifying piece by a placeholder such as [EMAIL_1]; the same value gets the same number.
 
     Numbers of help lines stay, and a retired one becomes the line that replaced it: nobody may lose the way to help.
     """
-    return _redact(text, defaultdict(dict))
+    return _redact(text, defaultdict(dict), set(), people)
 
 
-def redact_conversation(messages: list[dict]) -> tuple[list[dict], list[list[Finding]]]:
-    """Redact every turn; one value keeps one placeholder through the whole conversation, whoever says it."""
+def redact_conversation(
+    messages: list[dict], people: list[Spans] | None = None
+) -> tuple[list[dict], list[list[Finding]]]:
+    """Redact every turn; one value keeps one placeholder through the whole conversation, whoever says it.
+
+    `people` are names in each turn that another finder saw (ner.py).
+    """
     numbers: dict[str, dict[str, int]] = defaultdict(dict)
-    redacted = [_redact(message["content"], numbers) for message in messages]
+    known: set[str] = set()
+    people = people or [()] * len(messages)
+    redacted = [
+        _redact(message["content"], numbers, known, seen) for message, seen in zip(messages, people, strict=True)
+    ]
     contents = [{**message, "content": text} for message, (text, _) in zip(messages, redacted, strict=True)]
     return contents, [findings for _, findings in redacted]
 
 
-def _redact(text: str, numbers: dict[str, dict[str, int]]) -> tuple[str, list[Finding]]:
-    findings = find(text)
+def _redact(
+    text: str, numbers: dict[str, dict[str, int]], known: set[str], people: Spans
+) -> tuple[str, list[Finding]]:
+    findings = find(text, known, people)
     pieces, end = [], 0
     for kind, (start, stop) in findings:
         pieces += [text[end:start], _placeholder(kind, text[start:stop], numbers)]
@@ -54,22 +74,39 @@ def _redact(text: str, numbers: dict[str, dict[str, int]]) -> tuple[str, list[Fi
     return "".join([*pieces, text[end:]]), findings
 
 
-def find(text: str) -> list[Finding]:
-    """Return what would be replaced, in order, never overlapping; of two kinds at one place the stricter one wins."""
+def find(text: str, known: set[str] | None = None, people: Spans = ()) -> list[Finding]:
+    """Return what would be replaced, in order, never overlapping; of two kinds at one place the stricter one wins.
+
+    `known` are first names that were said before; those of this text are added.
+    """
     taken: list[Finding] = []
+    has_digit = DIGIT.search(text) is not None
     for kind, pattern, valid in RULES:
+        if kind in NUMBERS and not has_digit:
+            continue
         for match in pattern.finditer(text):
-            start, stop = match.span()
-            free = all(stop <= other.span[0] or start >= other.span[1] for other in taken)
-            if free and valid(match[0], text[max(0, start - 25) : start]):
+            start, stop = match.span("value") if "value" in pattern.groupindex else match.span()
+            if _is_free(taken, start, stop) and valid(text[start:stop], text[max(0, start - 25) : start]):
                 taken.append(Finding(kind, (start, stop)))
+    placeholders = [match.span() for match in PLACEHOLDER.finditer(text)]
+    for kind, start, stop in [*find_names(text, set() if known is None else known), *people]:
+        if _is_free(taken, start, stop) and not any(start < last and first < stop for first, last in placeholders):
+            taken.append(Finding(kind, (start, stop)))
     return sorted((found for found in taken if found.kind != "help line"), key=lambda found: found.span)
+
+
+def _is_free(taken: list[Finding], start: int, stop: int) -> bool:
+    return all(stop <= other.span[0] or start >= other.span[1] for other in taken)
 
 
 def _placeholder(kind: str, value: str, numbers: dict[str, dict[str, int]]) -> str:
     if kind == "retired help line":
         return CRISIS["retired"][_dialled(value)]
     key = _dialled(value) if kind == "PHONE" else re.sub(r"\s", "", value).lower()
+    if kind == "PERSON":
+        key = (
+            re.sub(rf"(?i)^(?:{TITLES})\b\.?\s*", "", value).split(" ")[0].lower()
+        )  # "Sam" and "Sam Lee" are one person
     return f"[{kind}_{numbers[kind].setdefault(key, len(numbers[kind]) + 1)}]"
 
 
@@ -106,9 +143,8 @@ def _is_phone(value: str, before: str) -> bool:
     if number.startswith(("+", "00", "(")):
         return True
     if len(groups) == 1:  # a bare run of digits is a phone number only where somebody says so, or as in 0712345678
-        cue = re.search(r"(?i)\b(call|text|phone|tel|telephone|number|cell|mobile|whatsapp|fax|reach)\b", before)
-        return bool(cue) or (len(digits) in (10, 11) and digits[0] in "01")
-    return not _is_other_number(number, groups)
+        return bool(CALLED.search(before)) or (len(digits) in (10, 11) and digits[0] in "01")
+    return bool(CALLED.search(before)) or not _is_other_number(number, groups)
 
 
 def _is_other_number(number: str, groups: list[str]) -> bool:
@@ -142,9 +178,29 @@ def _is_ip(value: str, before: str) -> bool:
         return False
 
 
+def _is_national(value: str, before: str) -> bool:
+    """Tell whether a number without a cue passes the checksum of a country that has one worth its name."""
+    digits = _digits(value)
+    return (
+        (len(digits) == 8 and dni.is_valid(value))
+        or (len(digits) == 11 and pesel.is_valid(digits))
+        or (len(digits) == 12 and " " in value and verhoeff.is_valid(digits))  # Aadhaar
+        or (len(digits) == 10 and len(value) == 12 and nhs.is_valid(digits))
+    )
+
+
+def _has_digits_or_plate(value: str, before: str) -> bool:
+    return len(_digits(value)) >= 4 or bool(re.fullmatch(r"[A-Z]{2}\d{2} ?[A-Z]{3}", value))
+
+
 def _always(value: str, before: str) -> bool:
     return True
 
+
+# Before digits that may be a telephone number or not.
+CALLED = re.compile(
+    r"(?i)\b(call|text|phone|tel|telephone|number|cell|mobile|whatsapp|fax|reach|desk|ring|contact|answering|messages?|dial|sms)\b"
+)
 
 PHONE = re.compile(
     r"(?<![\w.@/#$£€%-])(?:\+\d{1,3}[ .-]?|00\d{1,3}[ .-])?(?:\(\+?\d{1,5}\)[ .-]?)?\d(?:[ .\-–/]{0,2}\(?\d\)?){5,14}"
@@ -154,22 +210,51 @@ TOLL_FREE_WORD = re.compile(
     rf"(?<![\w-]){TOLL_FREE}(?=[\d-]*[A-Z])(?:[A-Z0-9]{{3}}[-. ][A-Z0-9]{{4,5}}|[A-Z]{{6,9}})\b(?: \([\d-]{{4,8}}\))?"
 )
 
-# In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text.
+DATE = (
+    r"(?:\d{1,2}(?:st|nd|rd|th)?[ ./-](?:of )?(?:\d{1,2}|[A-Z][a-z]{2,8})[ ./,-]+(?:\d{4}|\d{2}\b)|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|"
+    r"[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?,? \d{4})"
+)
+STREETS = WORDS["streets"].strip().replace("street|", "street|")
+CAPITALS = r"(?:(?:[NSEW]\.? )?[A-ZÀ-Þ][\w'’.-]{0,40}[ ]){1,3}"
+POSTCODE = r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{2},? \d{5}(?:-\d{4})?|\d{5}(?= [A-Z]))"
+AREA = rf"(?:,? *(?:(?:Apt|Apartment|Unit|Suite|Flat|Floor|Room)\.? *#?\w+))?(?:,? *\n?(?:[A-ZÀ-Þ][\w'’-]+ ?){{1,3}},? *{POSTCODE})?"
+ID_CUE = (
+    r"(?:nhs|ni|nino|ssn|social(?: security| insurance)?|sin|aadhaa?r|pan|tfn|medicare|medicaid|passport|driv\w+['’]?s? licen[cs]e|licen[cs]e|policy|claim|"
+    r"case|reference|ref|patient|hospital|mrn|student|employee|badge|member(?:ship)?|account|acct|plate|registration|reg|dni|nie|pesel|cpf|insurance|tax|visa file|file|"
+    r"booking|prisoner|inmate|matriculation|roll|id)"
+)
+
+# In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text; where it has a
+# group "value", that alone is replaced.
 RULES: list[tuple[str, re.Pattern, Callable[[str, str], bool]]] = [
     ("EMAIL", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
+    ("EMAIL", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
     ("help line", re.compile(rf"(?<![\w@./-])(?:https?://)?{HOST}(?:/[^\s<>\"')\]]*)?"), _is_kept_site),
     ("URL", re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]"), _always),
     ("URL", re.compile(rf"(?<![\w@./-])(?:www\.[\w-]+(?:\.[\w-]+)+|{HOST})(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?"),
      _always),
-    ("IBAN", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
+    ("IBAN", re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
     ("CARD", re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])"), _passes_luhn),
     ("ID", re.compile(r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])"), _is_ssn),
+    ("ID", re.compile(r"(?i)\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), _always),
+    ("ID", re.compile(rf"(?i)\b{ID_CUE}\b(?: (?:card|file))?(?: ?(?:number|num|no|nr|#|id|ref|says|is|was|key|code|called|plate)\b\.?|[:#])*[ :#]*(?P<value>[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}\b|(?:[A-Z]{{1,5}}[-/ ]?)?\d[\w/-]*(?: ?[-/]?[A-Z]*\d[\w/-]*){{0,4}}(?: [A-Z]\b)?|[A-Z]{{3,5}} ?\d{{5,6}} ?[A-Z0-9]{{2}} ?\w{{3,6}}|[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}})"), _has_digits_or_plate),
+    ("ID", re.compile(r"(?<![\w-])(?:\d{8}[- ]?[A-Z]|\d{11}|\d{4} \d{4} \d{4}|\d{3} \d{3} \d{4})(?![\w-])"), _is_national),
     ("IP", re.compile(r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)"), _is_ip),
     ("IP", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_ip),
     *[(kind, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
         ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
+    ("BIRTH", re.compile(rf"(?i:\b(?:born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday)\b)[^.!?\n\d]{{0,20}}?(?P<value>{DATE})"), _always),
+    ("BIRTH", re.compile(rf"(?<=[a-z], )(?P<value>{DATE})(?=, |\.$)"), _always),
+    ("ADDRESS", re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{STREETS})\b\.?{AREA}"), _always),
+    ("ADDRESS", re.compile(rf"\b(?:P\.? ?O\.? Box|Post ?box|Unit|Box) \d+(?: Box \d+)?{AREA}"), _always),
+    ("ADDRESS", re.compile(r"(?<![\w-])[A-ZÀ-Þ][\w-]{0,40}(?:straße|strasse|weg|platz|allee|gasse|damm|ring|straat|laan|gatan|vägen|katu|tie) \d+[a-z]?(?:,? \d{4,5} [A-ZÀ-Þ]\w+)?"), _always),
+    ("ADDRESS", re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:rue|avenue|boulevard|chemin|place|impasse|quai|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}[A-ZÀ-Þ]\w+"), _always),
+    ("ADDRESS", re.compile(r"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Rr]ua|[Uu]l\.) (?:(?:de|del|la|los|das|dos) )*[A-ZÀ-Þ]\w+(?: [A-ZÀ-Þ]\w+)*,? (?:n[º°.] ?)?\d+\w?"), _always),
+    ("ADDRESS", re.compile(rf"\b{CAPITALS}(?:Street|Road|Avenue|Lane|Drive|Close|Crescent|Terrace|Boulevard|Ave|Rd)\b"), _always),
+    ("ADDRESS", re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"), _always),
     ("PHONE", TOLL_FREE_WORD, _always),
     ("PHONE", PHONE, _is_phone),
     ("HANDLE", re.compile(r"(?<![\w@./])@(?=[\w.]*[A-Za-z])\w[\w.]{0,28}\w"), _always),
     ("HANDLE", re.compile(r"(?<![\w/])/?u/[A-Za-z0-9_-]{3,20}\b"), _always),
+    ("HANDLE", re.compile(r"(?i)\b(?:insta(?:gram)?|ig|snap(?:chat)?|tik ?tok|twitter|discord|signal|telegram|kik|twitch|steam|xbox|psn|user ?name|handle)\b[ ,:]*(?:(?:handle|name|is|its|it['’]s|i['’]?m|i am|me|as|my)\b[ :]*){0,3}(?P<value>[A-Za-z][\w.#-]*[_.#\d][\w.#-]*\w|_[\w.]+_?|\w+_)(?![\w@])"), _always),
 ]  # fmt: skip

@@ -30,6 +30,7 @@ class Source(NamedTuple):
     local: str = ""
     files: tuple = ()
     publisher: str = ""
+    invented: bool = False  # no real person is in it, so its names stay
     columns: dict = {}  # noqa: RUF012  (a NamedTuple's default; nobody writes to it)
     encoding: str = "utf-8"
     overrides: tuple = ()

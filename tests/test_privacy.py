@@ -1,0 +1,145 @@
+"""The anonymiser: every marked piece of our cases is found, what is unmarked stays, and no text breaks it."""
+
+import itertools
+import json
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import ROOT
+from privacy import CRISIS, find, redact, redact_conversation
+
+
+MARK = re.compile(r"\{([A-Z]+):([^{}]*)\}")
+
+# Counts on the cases that no rule is written for: most pieces that are found, fewest false alarms.
+BLIND = {"found": 129, "of": 146, "false": 5}
+
+
+def cases(name: str) -> list[dict]:
+    lines = (ROOT / f"tests/cases/privacy/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def unmarked(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return the text without its marks, and where the marked pieces are."""
+    plain, spans, end = "", [], 0
+    for match in MARK.finditer(text):
+        plain += text[end : match.start()]
+        spans.append((len(plain), len(plain) + len(match[2])))
+        plain += match[2]
+        end = match.end()
+    return plain + text[end:], spans
+
+
+def counted(text: str) -> tuple[list[str], list[str]]:
+    """What was missed and what was found for nothing."""
+    plain, spans = unmarked(text)
+    found = [finding.span for finding in find(plain)]
+    covered = {place for start, end in found for place in range(start, end)}
+    missed = [
+        plain[start:end]
+        for start, end in spans
+        if not all(place in covered for place in range(start, end) if plain[place].isalnum())
+    ]
+    false = [plain[a:b] for a, b in found if not any(a < end and start < b for start, end in spans)]
+    return missed, false
+
+
+@pytest.mark.parametrize("case", cases("dev"), ids=lambda case: case["text"][:40])
+def test_case(case, request):
+    if "known_failure" in case:
+        request.applymarker(pytest.mark.xfail(reason=case["known_failure"], strict=True))
+    assert counted(case["text"]) == ([], [])
+
+
+def test_blind_cases_never_get_worse():
+    results = [counted(case["text"]) for case in cases("blind")]
+    pieces = sum(len(MARK.findall(case["text"])) for case in cases("blind"))
+    assert pieces == BLIND["of"]
+    assert pieces - sum(len(missed) for missed, _ in results) >= BLIND["found"]
+    assert sum(len(false) for _, false in results) <= BLIND["false"]
+
+
+def test_one_person_keeps_one_placeholder():
+    messages = [
+        {"role": "user", "content": "my bf Jake hit me. im sarah btw, 07700 900123"},
+        {"role": "assistant", "content": "I am sorry that Jake did that, Sarah."},
+        {"role": "user", "content": "jake says sorry. call 07700 900123"},
+    ]
+    told = [message["content"] for message in redact_conversation(messages)[0]]
+    assert told == [
+        "my bf [PERSON_1] hit me. im [PERSON_2] btw, [PHONE_1]",
+        "I am sorry that [PERSON_1] did that, [PERSON_2].",
+        "[PERSON_1] says sorry. call [PHONE_1]",
+    ]
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_has_findings_in_order_inside_it(text):
+    spans = [finding.span for finding in find(text)]
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+    assert spans == sorted(spans)
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([*CRISIS["keep"], "988", "911", "116 123", "13 11 14", "741741"]), st.text(alphabet="ab .,!?\n")
+)
+def test_crisis_lines_survive_in_any_surroundings(line, around):
+    text = f"{around} call {line} {around}"
+    assert line in redact(text)[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, "1 " * 50_000, "Anna " * 20_000, "my name is " * 9_000, "@." * 50_000, "A1-" * 33_000]
+)
+def test_hostile_text_takes_bounded_time(text):
+    started = time.monotonic()
+    find(text)
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("write to jo.doe@example.org", "jo.doe@example.org"),
+        ("+44 20 7946 0958 is my number", "7946"),
+        ("I am @someone_here there", "@someone_here"),
+        ("see https://example.com/me?x=1", "example.com"),
+        ("card 4111 1111 1111 1111", "4111"),
+        ("from 192.168.1.5", "192.168"),
+    ],
+)
+def test_what_identifies_is_replaced(text, hidden):
+    redacted, findings = redact(text)
+    assert hidden not in redacted
+    assert len(findings) == 1
+    start, end = findings[0].span
+    assert hidden in text[start:end]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "call 988",
+        "call 911 now",
+        "Samaritans on 116 123",
+        "in 2019-2020",
+        "I am 34 and slept 3 hours",
+        "on 12/05/2021",
+    ],
+)
+def test_help_lines_dates_and_ages_stay(text):
+    assert redact(text) == (text, [])
+
+
+def test_the_retired_line_becomes_the_new_one():
+    assert "988" in redact("call 1-800-273-8255 today")[0]
+    assert "8255" not in redact("call 1-800-273-8255 today")[0]
