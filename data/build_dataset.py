@@ -101,12 +101,10 @@ def decide(recipe: Recipe, rows: StagedRows) -> Decisions:
     """Find repeats and splits, which only all rows together can tell."""
     print(f"Looking for repeats among {len(rows)} rows. Next: splits, then writing.")
     repeated = repeats(rows)
-    kept = [number for number in range(len(rows)) if number not in repeated]
-    merged = merge_related_groups([rows[number] for number in kept])
-    groups = [""] * len(rows)
-    for number, row in zip(kept, merged, strict=True):
-        groups[number] = row.group
-    return Decisions(repeated, groups, {"": "train", **split_rows(recipe, merged)})
+    kept = {number: row for number, row in enumerate(rows) if number not in repeated}
+    merged = merge_related_groups(list(kept.values()))
+    groups = {number: row.group for number, row in zip(kept, merged, strict=True)}
+    return Decisions(repeated, groups, split_rows(recipe, merged))
 
 
 def split_rows(recipe: Recipe, rows: list) -> dict[str, str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 from huggingface_hub import DatasetCard, DatasetCardData
 
+import names
 from prepare import Settings
 from recipe import Recipe
-from rows import BadInput
+from rows import BadInput, sha256_of
 from shards import Decisions, write_rows
 
 
@@ -30,23 +31,19 @@ def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], s
         *sorted(data.glob("*.py")),
         *sorted(data.glob("*.yaml")),
         *sorted(space.glob("*.py")),
-        *sorted(space.glob("*rules.json")),
+        *sorted(space.glob("*.json")),
+        *names.word_files(),
     ]
     template = space / "chat_template.jinja"
     digest = hashlib.sha256(f"{settings}\n".encode())
-    for name in ("pdfplumber", "ftfy", "pyarrow", "py3langid", "rensa", "tokenizers", "transformers"):
+    for name in ("pdfplumber", "ftfy", "pyarrow", "py3langid", "python-stdnum", "rensa", "tokenizers", "transformers"):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     for name, (folder, files) in places.items():
         for file in files:
-            digest.update(f"{name} {file.relative_to(folder)} {_sha256(file)}\n".encode())
+            digest.update(f"{name} {file.relative_to(folder)} {sha256_of(file)}\n".encode())
     for file in (recipe.path, CARD, template, *code):
-        digest.update(f"{file.name} {_sha256(file)}\n".encode())
+        digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def is_up_to_date(output: Path, recipe: Recipe, fingerprint: str) -> bool:

@@ -19,78 +19,17 @@ from rows import BadInput
 
 HERE = Path(__file__).parent
 WORDS = yaml.safe_load((HERE / "names.yaml").read_text(encoding="utf-8"))
-FIRST, AMBIGUOUS, SPARED, COMMON = (
-    frozenset(WORDS[key].split()) for key in ("first", "ambiguous", "spared", "common")
+FIRST, AMBIGUOUS, SPARED, COMMON, SMALL, PARTICLES, DOES, IS = (
+    frozenset(WORDS[key].split())
+    for key in ("first", "ambiguous", "spared", "common", "small", "particles", "does", "is")
 )
+NO_NAMES = SPARED | COMMON | SMALL
 TOWNS = frozenset(town.replace("_", " ") for town in WORDS["towns"].split())
-KIN, TITLES, ORGANISATIONS = (
-    WORDS[key].replace("\n", "").replace("| ", "|") for key in ("kin", "titles", "organisations")
+KIN, TITLES, ORGANISATIONS, PHRASES = (
+    WORDS[key].replace("| ", "|") for key in ("kin", "titles", "organisations", "phrases")
 )
 
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
-PARTICLES = frozenset(
-    [
-        "van",
-        "von",
-        "der",
-        "den",
-        "de",
-        "del",
-        "della",
-        "di",
-        "da",
-        "dos",
-        "la",
-        "le",
-        "el",
-        "al",
-        "bin",
-        "ibn",
-        "ben",
-        "bint",
-        "o",
-        "mac",
-        "mc",
-        "st",
-    ]
-)
-SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "my",
-        "your",
-        "his",
-        "her",
-        "its",
-        "our",
-        "their",
-        "this",
-        "that",
-        "these",
-        "those",
-        "and",
-        "or",
-        "but",
-        "so",
-        "not",
-        "no",
-        "very",
-        "really",
-        "just",
-        "here",
-        "there",
-        "from",
-        "in",
-        "on",
-        "at",
-        "to",
-        "of",
-        "with",
-        "for",
-    ]
-)
 OPENS = re.compile(r"(?:^|[.!?…:;\n\"“”«(*\[]|\s[-–—~>#])[\s\"“'‘(*]*$")
 
 # Before a name, in small letters or not.
@@ -100,7 +39,7 @@ NAMING = re.compile(
     r"on behalf of|and i['’]?m|says? i['’]m)[,:]? +"
 )
 SELF = re.compile(
-    r"(?i)(?:^|[.!?,\n]|\b(?:hi|hey|hello|hiya|so|and|well|ok|btw)\b,?) *(?:this is|it['’]?s(?: me,?)?|it is(?: me,?)?|i['’]?m|i am|its) +(?=(\S+))"
+    r"(?i)(?:^|[.!?,\n]|\b(?:hi|hey|hello|hiya|so|and|well|ok|btw)\b,?) *(?:this is|it['’]?s(?: me,?)?|it is(?: me,?)?|i['’]?m|i am|its) +(?=\S)"
 )
 RELATED = re.compile(rf"(?i)\b(?:{KIN})s?,? +(?:(?:is|was) +)?(?:(?:called|named|dr\.?|is|mr\.?|mrs\.?|ms\.?) +)?")
 TITLED = re.compile(rf"(?i)\b(?:(?:mr|mrs|ms|dr|prof|sgt|rev|st)\.|{TITLES}\b) +(?=[^\W\d_])")
@@ -122,11 +61,22 @@ INSTITUTION = re.compile(
     r"|\b(?:Escuela|Colegio|Instituto|Universidad|École|Lycée|Université|Universität|Klinikum|Gymnasium)(?: (?:de |la |del |des )?[A-ZÀ-Þ]\w+| Nº ?\d+)+"
 )
 SMALL_SCHOOL = re.compile(rf"\b(?:at|to|from|attend) ([a-z]+) ((?:{'|'.join(ORGANISATIONS.split('|')[:10])}))\b")
-PHRASES = re.compile(rf"(?i)\b(?:{WORDS['phrases'].replace('| ', '|')})\b")
+KNOWN_TO_ALL = re.compile(rf"(?i)\b(?:{PHRASES})\b")
 WORK_OF_ART = re.compile(
     r"(?i:\b(?:read(?:ing)?|watch(?:ed|ing)?|book|film|movie|song|novel|album|series)\b)(?:,? called)? [\"“']?(?:(?:[A-Z][\w'’]+|of|the|for|and|in|a|to|with)\b[ ,]?){2,}"
 )
-DOES, IS = frozenset(WORDS["does"].split()), frozenset(WORDS["is"].split())
+
+
+MY_NAME = re.compile(r"(?i)\bnames?(?: is|['’]?s|:|\?) *$")
+LABELLED = re.compile(r"(?m)^[ \t]*([A-ZÀ-Þ][\w'’-]+):[ \t]")  # who speaks, in a script
+# Nothing but capitals: a name above an address.
+LINE = re.compile(r"(?m)^[ \t?]*((?:[A-ZÀ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-Þ][\w'’-]+)[ \t]*$")
+POSSESSIVE = re.compile(r"['’]s$")
+
+
+def word_files() -> list[Path]:
+    """Our own English texts, whose words in small letters are ordinary ones."""
+    return [HERE / "messages/en.jsonl", *sorted((HERE / "dialogues").glob("*.jsonl"))]
 
 
 @cache
@@ -136,8 +86,7 @@ def ordinary() -> frozenset[str]:
     Those in small letters of our own messages and dialogues, and of the embedded base's vocabulary, where names have capitals. Raises
     BadInput where that base cannot be had.
     """
-    files = [HERE / "messages/en.jsonl", *(HERE / "dialogues").glob("*.jsonl")]
-    texts = (file.read_text(encoding="utf-8").replace("\\n", " ") for file in files)
+    texts = (file.read_text(encoding="utf-8").replace("\\n", " ") for file in word_files())
     ours = {word for text in texts for word in re.findall(r"(?<![\w'’])[a-z]{2,}(?![\w'’])", text)}
     try:
         vocabulary = json.loads((Path(resolve()) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -145,9 +94,6 @@ def ordinary() -> frozenset[str]:
         raise BadInput(f"The embedded base's word list could not be loaded: {str(error).splitlines()[0]}") from error
     known = {piece[1:] for piece in vocabulary if re.fullmatch("\u0120[a-z]{3,}", piece)}  # \u0120 stands for a space
     return frozenset((ours | known) - FIRST)
-
-
-MY_NAME = re.compile(r"(?i)\bnames?(?: is|['’]?s|:|\?) *$")
 
 
 class Token(NamedTuple):
@@ -160,6 +106,11 @@ class Token(NamedTuple):
     @property
     def capital(self) -> bool:
         return self.text[:1].isupper()
+
+    @property
+    def bare_end(self) -> int:
+        """Where it ends without the s of a possessive."""
+        return self.end - (2 if POSSESSIVE.search(self.text) else 0)
 
 
 Span = tuple[str, int, int]
@@ -188,15 +139,15 @@ def find_names(text: str, known: set[str]) -> list[Span]:
     spans += capitalised(text, tokens)
     for _, start, end in [span for span in spans if span[0] == "PERSON"]:
         words = [word.lower() for word in WORD.findall(text[start:end])]
-        known.update(re.sub(r"['’]s$", "", word) for word in words if len(word) > 2 and word not in SPARED)
+        known.update(POSSESSIVE.sub("", word) for word in words if len(word) > 2 and word not in SPARED)
     spans += again(tokens, known)
-    harmless = [match.span() for pattern in (PHRASES, WORK_OF_ART) for match in pattern.finditer(text)]
+    harmless = [match.span() for pattern in (KNOWN_TO_ALL, WORK_OF_ART) for match in pattern.finditer(text)]
     spans = [span for span in spans if not any(first <= span[1] and span[2] <= last for first, last in harmless)]
     return without_overlaps(spans)
 
 
 def is_named(institution: str) -> bool:
-    """ "Maple Grove Care Home"; not "The Hospital" or "My University"."""
+    """Whether it is more than "The Hospital" or "My University"."""
     capitals = [word.lower() for word in institution.split() if word[0].isupper()]
     return any(word not in SMALL and word not in SPARED and word not in ORGANISATIONS.split("|") for word in capitals)
 
@@ -212,9 +163,8 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
             if is_name(tokens[place], sure and cue is not TITLED):
                 first = match.start() if cue is TITLED else tokens[place].start
                 yield "PERSON", first, end_of(text, tokens, place)
-            elif (
-                MY_NAME.search(match[0]) and tokens[place].plain not in NO_NAMES
-            ):  # in small letters, and said to be a name
+            # In small letters, and said to be a name.
+            elif MY_NAME.search(match[0]) and tokens[place].plain not in NO_NAMES:
                 yield "PERSON", tokens[place].start, small_end(text, tokens, place)
     for match in SELF.finditer(text):
         place = at.get(match.end())
@@ -248,7 +198,7 @@ def is_name(token: Token, sure: bool) -> bool:
 
 
 def introduces(text: str, tokens: list[Token], place: int) -> bool:
-    """ "I'm Ingrid", "im sarah btw"; not "I'm Nigerian" or "I'm done"."""
+    """Whether a name comes after "I'm": not in "I'm Nigerian" or "I'm done"."""
     token = tokens[place]
     if token.plain in FIRST:
         return True
@@ -262,7 +212,7 @@ def end_of(text: str, tokens: list[Token], place: int) -> int:
     while end + 1 < len(tokens) and end - place < 4:
         following = tokens[end + 1]
         between = text[tokens[end].end : following.start]
-        if not re.fullmatch(r"\.? |-|’|'", between) or re.search(r"['’]s$", tokens[end].text):
+        if not re.fullmatch(r"\.? |-|’|'", between) or POSSESSIVE.search(tokens[end].text):
             break
         initial = len(tokens[end].text) == 1
         joins = (
@@ -273,7 +223,7 @@ def end_of(text: str, tokens: list[Token], place: int) -> int:
         if not (joins or small or particle):
             break
         end += 1
-    return tokens[end].end - (2 if re.search(r"['’]s$", tokens[end].text) else 0)
+    return tokens[end].bare_end
 
 
 def capitalised(text: str, tokens: list[Token]) -> Iterator[Span]:
@@ -315,15 +265,8 @@ def begins_a_sentence(token: Token, following: Token | None) -> bool:
     surname = beside and following.capital and following.plain not in NO_NAMES
     if token.plain in AMBIGUOUS:
         return surname or following.text in DOES
-    acts = following.text in DOES | IS or not beside or re.search(r"['’]s$", token.text) is not None
+    acts = following.text in DOES | IS or not beside or POSSESSIVE.search(token.text) is not None
     return len(token.text) > 2 and (surname or (acts and token.plain not in ordinary()))
-
-
-LABELLED = re.compile(r"(?m)^[ \t]*([A-ZÀ-Þ][\w'’-]+):[ \t]")  # who speaks, in a script
-LINE = re.compile(
-    r"(?m)^[ \t?]*((?:[A-ZÀ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-Þ][\w'’-]+)[ \t]*$"
-)  # nothing but capitals: a name above an address
-NO_NAMES = SPARED | COMMON | SMALL
 
 
 @cache
@@ -361,7 +304,7 @@ def again(tokens: list[Token], known: set[str]) -> Iterator[Span]:
         if token.plain in known and (token.capital or token.plain in FIRST - AMBIGUOUS):
             if token.opens and token.plain not in FIRST and token.plain in AMBIGUOUS:
                 continue
-            yield "PERSON", token.start, token.end - (2 if re.search(r"['’]s$", token.text) else 0)
+            yield "PERSON", token.start, token.bare_end
 
 
 def without_overlaps(spans: list[Span]) -> list[Span]:

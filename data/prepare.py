@@ -11,7 +11,7 @@ from cleaning import clean
 from ner import find_people
 from normalise import as_in_the_paper, normalise, plain_text
 from privacy import redact, redact_conversation
-from rows import Post, Reject, Row, text_of
+from rows import Post, Reject, Row, joined, text_of
 from tokens import Count, counter, windows
 
 
@@ -101,13 +101,8 @@ def _dropped(item: Item, reason: str, text: str, **values) -> dict:
 def _cut(entry: dict, size: int, most: int, count: Count) -> None:
     found = windows(entry["messages"], size, most, count)
     if not found:
-        text = "\n".join(message["content"] for message in entry["messages"])
-        entry |= {
-            "fate": "dropped",
-            "reason": f"an exchange of more than {most} tokens",
-            "text": text,
-            "messages": None,
-        }
+        reason = f"an exchange of more than {most} tokens"
+        entry |= {"fate": "dropped", "reason": reason, "text": joined(entry["messages"]), "messages": None}
         return
     entry["windows"] = [
         {**window._asdict(), "id": id_of(entry["source"], entry["messages"][window.start : window.end])}

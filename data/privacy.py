@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 NUMBERS = ("IBAN", "CARD", "ID", "IP", "PHONE", "BIRTH", "retired help line")
 DIGIT = re.compile(r"\d")
-PLACEHOLDER = re.compile(r"\[[A-Z]+_\d+\]")
+KEPT = ("help line", "placeholder")  # claim their place, and stay
 
 Spans = Sequence[tuple[str, int, int]]  # kind, start, end
 
@@ -88,11 +88,10 @@ def find(text: str, known: set[str] | None = None, people: Spans = ()) -> list[F
             start, stop = match.span("value") if "value" in pattern.groupindex else match.span()
             if _is_free(taken, start, stop) and valid(text[start:stop], text[max(0, start - 25) : start]):
                 taken.append(Finding(kind, (start, stop)))
-    placeholders = [match.span() for match in PLACEHOLDER.finditer(text)]
     for kind, start, stop in [*find_names(text, set() if known is None else known), *people]:
-        if _is_free(taken, start, stop) and not any(start < last and first < stop for first, last in placeholders):
+        if _is_free(taken, start, stop):
             taken.append(Finding(kind, (start, stop)))
-    return sorted((found for found in taken if found.kind != "help line"), key=lambda found: found.span)
+    return sorted((found for found in taken if found.kind not in KEPT), key=lambda found: found.span)
 
 
 def _is_free(taken: list[Finding], start: int, stop: int) -> bool:
@@ -103,10 +102,8 @@ def _placeholder(kind: str, value: str, numbers: dict[str, dict[str, int]]) -> s
     if kind == "retired help line":
         return CRISIS["retired"][_dialled(value)]
     key = _dialled(value) if kind == "PHONE" else re.sub(r"\s", "", value).lower()
-    if kind == "PERSON":
-        key = (
-            re.sub(rf"(?i)^(?:{TITLES})\b\.?\s*", "", value).split(" ")[0].lower()
-        )  # "Sam" and "Sam Lee" are one person
+    if kind == "PERSON":  # "Sam" and "Sam Lee" are one person
+        key = re.sub(rf"(?i)^(?:{TITLES})\b\.?\s*", "", value).split(" ")[0].lower()
     return f"[{kind}_{numbers[kind].setdefault(key, len(numbers[kind]) + 1)}]"
 
 
@@ -214,7 +211,6 @@ DATE = (
     r"(?:\d{1,2}(?:st|nd|rd|th)?[ ./-](?:of )?(?:\d{1,2}|[A-Z][a-z]{2,8})[ ./,-]+(?:\d{4}|\d{2}\b)|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|"
     r"[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?,? \d{4})"
 )
-STREETS = WORDS["streets"].strip().replace("street|", "street|")
 CAPITALS = r"(?:(?:[NSEW]\.? )?[A-ZÀ-Þ][\w'’.-]{0,40}[ ]){1,3}"
 POSTCODE = r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]{2},? \d{5}(?:-\d{4})?|\d{5}(?= [A-Z]))"
 AREA = rf"(?:,? *(?:(?:Apt|Apartment|Unit|Suite|Flat|Floor|Room)\.? *#?\w+))?(?:,? *\n?(?:[A-ZÀ-Þ][\w'’-]+ ?){{1,3}},? *{POSTCODE})?"
@@ -227,6 +223,7 @@ ID_CUE = (
 # In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text; where it has a
 # group "value", that alone is replaced.
 RULES: list[tuple[str, re.Pattern, Callable[[str, str], bool]]] = [
+    ("placeholder", re.compile(r"\[[A-Z]+_\d+\]"), _always),
     ("EMAIL", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
     ("EMAIL", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
     ("help line", re.compile(rf"(?<![\w@./-])(?:https?://)?{HOST}(?:/[^\s<>\"')\]]*)?"), _is_kept_site),
@@ -237,7 +234,7 @@ RULES: list[tuple[str, re.Pattern, Callable[[str, str], bool]]] = [
     ("CARD", re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])"), _passes_luhn),
     ("ID", re.compile(r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])"), _is_ssn),
     ("ID", re.compile(r"(?i)\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), _always),
-    ("ID", re.compile(rf"(?i)\b{ID_CUE}\b(?: (?:card|file))?(?: ?(?:number|num|no|nr|#|id|ref|says|is|was|key|code|called|plate)\b\.?|[:#])*[ :#]*(?P<value>[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}\b|(?:[A-Z]{{1,5}}[-/ ]?)?\d[\w/-]*(?: ?[-/]?[A-Z]*\d[\w/-]*){{0,4}}(?: [A-Z]\b)?|[A-Z]{{3,5}} ?\d{{5,6}} ?[A-Z0-9]{{2}} ?\w{{3,6}}|[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}})"), _has_digits_or_plate),
+    ("ID", re.compile(rf"(?i)\b{ID_CUE}\b(?: (?:card|file))?(?: ?(?:number|num|no|nr|#|id|ref|says|is|was|key|code|called|plate)\b\.?|[:#])*[ :#]*(?P<value>[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}\b|(?:[A-Z]{{1,5}}[-/ ]?)?\d[\w/-]*(?: ?[-/]?[A-Z]*\d[\w/-]*){{0,4}}(?: [A-Z]\b)?|[A-Z]{{3,5}} ?\d{{5,6}} ?[A-Z0-9]{{2}} ?\w{{3,6}})"), _has_digits_or_plate),
     ("ID", re.compile(r"(?<![\w-])(?:\d{8}[- ]?[A-Z]|\d{11}|\d{4} \d{4} \d{4}|\d{3} \d{3} \d{4})(?![\w-])"), _is_national),
     ("IP", re.compile(r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)"), _is_ip),
     ("IP", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_ip),
@@ -245,7 +242,7 @@ RULES: list[tuple[str, re.Pattern, Callable[[str, str], bool]]] = [
         ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
     ("BIRTH", re.compile(rf"(?i:\b(?:born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday)\b)[^.!?\n\d]{{0,20}}?(?P<value>{DATE})"), _always),
     ("BIRTH", re.compile(rf"(?<=[a-z], )(?P<value>{DATE})(?=, |\.$)"), _always),
-    ("ADDRESS", re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{STREETS})\b\.?{AREA}"), _always),
+    ("ADDRESS", re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{WORDS['streets']})\b\.?{AREA}"), _always),
     ("ADDRESS", re.compile(rf"\b(?:P\.? ?O\.? Box|Post ?box|Unit|Box) \d+(?: Box \d+)?{AREA}"), _always),
     ("ADDRESS", re.compile(r"(?<![\w-])[A-ZÀ-Þ][\w-]{0,40}(?:straße|strasse|weg|platz|allee|gasse|damm|ring|straat|laan|gatan|vägen|katu|tie) \d+[a-z]?(?:,? \d{4,5} [A-ZÀ-Þ]\w+)?"), _always),
     ("ADDRESS", re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:rue|avenue|boulevard|chemin|place|impasse|quai|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}[A-ZÀ-Þ]\w+"), _always),

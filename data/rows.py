@@ -1,5 +1,7 @@
 """What readers yield, what cleaning steps take and give back, and the one error a build ends with."""
 
+import hashlib
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -45,7 +47,16 @@ def words_of(row: Row) -> int:
 
 
 def text_of(row: Row) -> str:
-    return "\n".join(message["content"] for message in row.messages)
+    return joined(row.messages)
+
+
+def joined(messages: list[dict]) -> str:
+    return "\n".join(message["content"] for message in messages)
+
+
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def question_and_answer(question: str, answer: str) -> list[dict]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recipe import Recipe, Source
-from rows import Row
+from rows import Row, joined, sha256_of
 from splitting import SPLITS
 
 
@@ -54,7 +54,7 @@ class Decisions(NamedTuple):
     """What only all rows together can tell, by the number of a kept row in reading order."""
 
     repeated: dict[int, str]  # the reason why a row is left out after all
-    groups: list[str]
+    groups: dict[int, str]  # of those that stay
     splits: dict[str, str]  # of groups
 
 
@@ -88,7 +88,8 @@ def _rows_by_split(tables: list[pa.Table], decisions: Decisions) -> Counter:
     for table in tables:
         kept = table.filter(pc.equal(table["fate"], "kept"))
         for n_windows in pc.list_value_length(kept["windows"]).to_pylist():
-            sizes[decisions.splits[decisions.groups[number]]] += 0 if number in decisions.repeated else n_windows
+            if number not in decisions.repeated:
+                sizes[decisions.splits[decisions.groups[number]]] += n_windows
             number += 1
     return sizes
 
@@ -109,12 +110,11 @@ def decided(recipe: Recipe, tables: list[pa.Table], decisions: Decisions) -> Ite
 
 
 def _decide(entry: dict, number: int, decisions: Decisions, terms: dict[str, Source], seen: set[str]) -> None:
-    group = decisions.groups[number]
-    reason = decisions.repeated.get(number)
-    rows = [] if reason else [row for row in _rows(entry, group, terms) if row["id"] not in seen]
+    group = decisions.groups.get(number)  # of rows that stay
+    rows = [row for row in _rows(entry, group, terms) if row["id"] not in seen] if group is not None else []
     if not rows:
-        text = "\n".join(message["content"] for message in entry["messages"])
-        entry |= {"fate": "dropped", "reason": reason or "the same as an earlier row", "text": text}
+        reason = decisions.repeated.get(number, "the same as an earlier row")
+        entry |= {"fate": "dropped", "reason": reason, "text": joined(entry["messages"])}
         return
     ids = [row["id"] for row in rows]
     seen.update(ids)
@@ -212,8 +212,6 @@ def _write_split(part: Path, config: str, kinds: list[str], split: str, n_shards
         groups.update(pc.unique(table["group"]).to_pylist())
         unnamed = folder / "part"
         pq.write_table(table, unnamed, compression="zstd")
-        with unnamed.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()[:16]
-        file = unnamed.rename(folder / f"{split}-{number:05}-of-{n_shards:05}-{digest}.parquet")
+        file = unnamed.rename(folder / f"{split}-{number:05}-of-{n_shards:05}-{sha256_of(unnamed)[:16]}.parquet")
         files.append(file.relative_to(part / "corpus").as_posix())
     return {"files": files, "rows": rows, "groups": len(groups), "tokens": tokens}

@@ -1,7 +1,6 @@
 """Where a source's files are, and the readers of conversations: our dialogues, counsel-chat, ESConv."""
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from pages import read_pages
 from pdf_text import read_pdf
 from recipe import Source
 from rows import BadInput, Post, Reject, Row, question_and_answer
-from tables import read_epitome, read_lines, read_pairs, read_posts
-from transcripts import read_annomi, read_sessions
+from tables import json_lines, read_epitome, read_lines, read_pairs, read_posts
+from transcripts import as_messages, read_annomi, read_sessions
 
 
 PROJECT = Path(__file__).parents[1]
@@ -75,20 +74,7 @@ def read_esconv(source: Source, files: list[Path], folder: Path) -> Iterator[Row
         except (TypeError, KeyError):
             yield Reject(source.name, where, "a line that is no JSON object with a dialog", line)
             continue
-        messages = _from_user_to_assistant(turns)
-        yield Row(source.name, where, messages, value.get("problem_type"), f"{source.name}:{where}")
-
-
-def _from_user_to_assistant(turns: list[tuple[str, str]]) -> list[dict]:
-    roles = {"usr": "user", "sys": "assistant"}
-    messages: list[dict] = []
-    for speaker, text in turns:
-        text = text.strip()
-        if messages and messages[-1]["role"] == roles[speaker]:
-            messages[-1]["content"] += f" {text}"
-        elif messages or speaker == "usr":  # a greeting by the supporter answers nobody
-            messages.append({"role": roles[speaker], "content": text})
-    return messages[:-1] if messages and messages[-1]["role"] == "user" else messages
+        yield Row(source.name, where, as_messages(turns), value.get("problem_type"), f"{source.name}:{where}")
 
 
 def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
@@ -115,19 +101,6 @@ def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterat
 def _title_and_text(title: str, text: str) -> str:
     title, text = title.strip(), text.strip()
     return text if text.lower().startswith(title.lower()) else f"{title}\n\n{text}".strip()
-
-
-def json_lines(files: list[Path], folder: Path) -> Iterator[tuple[str, str, object]]:
-    """Yield place, line and value; the value of a line that is not JSON is None. Blank lines are no lines."""
-    for file in files:
-        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError:
-                value = None
-            yield f"{file.relative_to(folder)}:{number}", line, value
 
 
 READERS = {

@@ -109,14 +109,12 @@ class StagedRows(Sequence):
 
     def __getitem__(self, index: int) -> Row:
         number, place = self.places[index]
-        values = self.tables[number].slice(place, 1).to_pylist()[0]
-        return Row(values["source"], values["where"], values["messages"], values["topic"], values["group"])
+        return _row(self.tables[number].slice(place, 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Row]:
-        wanted: dict[int, list[int]] = {}
-        for number, place in self.places:
-            wanted.setdefault(number, []).append(place)
-        for number, places in wanted.items():
-            values = self.tables[number].to_pylist()
-            for one in (values[place] for place in places):
-                yield Row(one["source"], one["where"], one["messages"], one["topic"], one["group"])
+        for table in self.tables:
+            yield from (_row(values) for values in table.to_pylist() if values["fate"] == "kept")
+
+
+def _row(values: dict) -> Row:
+    return Row(values["source"], values["where"], values["messages"], values["topic"], values["group"])

@@ -90,10 +90,11 @@ def _records(source: Source, files: list[Path], folder: Path, needed) -> Iterato
     csv.field_size_limit(2**24)
     for file in files:
         name = file.relative_to(folder)
+        if file.suffix == ".jsonl":
+            for where, _, value in json_lines([file], folder):
+                yield where, value if isinstance(value, dict) else None
+            continue
         with file.open(encoding=source.encoding, newline="") as opened:
-            if file.suffix == ".jsonl":
-                yield from _json_records(opened, str(name))
-                continue
             reader = csv.reader(opened, delimiter="\t" if file.suffix == ".tsv" else ",", quoting=_quoting(file))
             numbered = all(column.isdigit() for column in needed)
             header = None if numbered else next(reader, [])
@@ -110,10 +111,14 @@ def _quoting(file: Path) -> int:
     return csv.QUOTE_NONE if file.suffix == ".tsv" else csv.QUOTE_MINIMAL
 
 
-def _json_records(opened, name: str) -> Iterator[tuple[str, dict | None]]:
-    for number, line in enumerate(opened, 1):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError:
-            value = None
-        yield f"{name}:{number}", value if isinstance(value, dict) else None
+def json_lines(files: list[Path], folder: Path) -> Iterator[tuple[str, str, object]]:
+    """Yield place, line and value; the value of a line that is not JSON is None. Blank lines are no lines."""
+    for file in files:
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                value = None
+            yield f"{file.relative_to(folder)}:{number}", line, value

@@ -9,7 +9,10 @@ from recipe import Source
 from rows import BadInput, Reject, Row
 
 
-ROLES = {"client": "user", "therapist": "assistant", "counselor": "assistant", "counsellor": "assistant"}
+ROLES = {
+    **dict.fromkeys(("client", "usr"), "user"),
+    **dict.fromkeys(("therapist", "counselor", "counsellor", "sys"), "assistant"),
+}
 
 
 def read_annomi(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
@@ -49,7 +52,7 @@ def read_sessions(source: Source, files: list[Path], folder: Path) -> Iterator[R
 
 
 def as_messages(turns: list[tuple[str, str]]) -> list[dict]:
-    """Join what one speaker says in a row; begin with the client, whom a greeting does not answer, and end with a reply."""
+    """Join what one speaker says in a row; begin with who seeks help, whom a greeting does not answer, and end with a reply."""
     messages: list[dict] = []
     for speaker, text in turns:
         role, text = ROLES[speaker.lower()], text.strip()

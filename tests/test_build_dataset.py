@@ -222,18 +222,27 @@ def test_a_row_is_followed_from_its_source_to_its_shard_or_its_reason(small, tmp
     assert (lost.returncode, "no place and no id" in lost.stderr) == (2, True)
 
 
-def test_a_source_that_fails_is_left_out_only_when_asked(small, tmp_path):
-    folder = tmp_path / "copy"
+def with_posts(small, folder, name: str, text: str, reader: str):
+    """A copy of the small recipe with one more source, of posts."""
     shutil.copytree(small, folder)
     (folder / "posts").mkdir()
-    (folder / "posts/p.csv").write_text("body\nI am here\n")
-    entry = "  posts:\n    reader: posts\n    kind: post\n    local: posts\n    files: [p.csv]\n    columns: {text: text}\n    license: none\n    redistributable: false\n"
+    (folder / "posts" / name).write_text(text)
     recipe = folder / "small.yaml"
+    entry = f"  posts:\n    {reader}\n    kind: post\n    local: posts\n    files: [{name}]\n    license: none\n    redistributable: false\n"
     recipe.write_text(recipe.read_text() + entry)
+    return folder
+
+
+def test_a_source_that_fails_is_left_out_only_when_asked(small, tmp_path):
+    folder = with_posts(
+        small, tmp_path / "copy", "p.csv", "body\nI am here\n", "reader: posts\n    columns: {text: text}"
+    )
     refused = build(folder, tmp_path / "out", check=False)
     assert (refused.returncode, "posts" in refused.stderr) == (2, True)
     assert not (tmp_path / "out").exists()
-    done = command(BUILD, "--recipe", recipe, "--local", folder, "--output", tmp_path / "out", "--keep_going")
+    done = command(
+        BUILD, "--recipe", folder / "small.yaml", "--local", folder, "--output", tmp_path / "out", "--keep_going"
+    )
     assert "lacks the column text" in done.stderr
     assert "lacks the column text" in json.loads((tmp_path / "out/report.json").read_text())["failed"]["posts"]
 
@@ -241,13 +250,8 @@ def test_a_source_that_fails_is_left_out_only_when_asked(small, tmp_path):
 def test_posts_lie_beside_the_corpus_and_never_in_it(small, tmp_path):
     import pyarrow.parquet as pq
 
-    folder = tmp_path / "copy"
-    shutil.copytree(small, folder)
-    (folder / "posts").mkdir()
-    (folder / "posts/p.txt").write_text("cannot sleep, mail me at jo.doe@example.org\n")
-    entry = "  posts:\n    reader: lines\n    kind: post\n    local: posts\n    files: [p.txt]\n    license: none\n    redistributable: false\n"
-    recipe = folder / "small.yaml"
-    recipe.write_text(recipe.read_text() + entry)
+    text = "cannot sleep, mail me at jo.doe@example.org\n"
+    folder = with_posts(small, tmp_path / "copy", "p.txt", text, "reader: lines")
     build(folder, tmp_path / "out")
     assert pq.read_table(tmp_path / "out/posts.parquet")["text"].to_pylist() == ["cannot sleep, mail me at [EMAIL_1]"]
     report = json.loads((tmp_path / "out/report.json").read_text())
