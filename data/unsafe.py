@@ -10,8 +10,7 @@ SIGNS = ("suicide/sign", "suicide/plan", "suicide/not-live", "overdose/now")
 
 def reply_problem(text: str) -> str | None:
     """Return the kind of the first thing that a reply must not say, or None; what only may be wrong does not count."""
-    findings = [*screening.said_wrongly(text), *screening.said_elsewise(text)]
-    return next((finding.kind for finding in findings if not finding.soft), None)
+    return next((finding.kind for finding in screening.said_wrongly(text) if not finding.soft), None)
 
 
 def needs_help(text: str) -> bool:

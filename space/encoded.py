@@ -12,8 +12,8 @@ from string import ascii_lowercase as LETTERS
 
 # Nobody in a conversation about their life needs any of these, whatever they say.
 CODE = re.compile(
-    r"(?<![\w/.@])(?=[A-Za-z0-9+/]{0,60}\d[A-Za-z+/]{1,60}\d)[A-Za-z0-9+/=_]{16,}"  # base64, base32, hex
-    r"|(?<!\w)(?:[A-Za-z0-9+/]{0,16}[a-z0-9][A-Z][A-Za-z0-9+/=]{0,16}\s){4,}"  # base64 in pieces
+    r"(?<![\w/.@])(?=[A-Za-z0-9+/=_]{16})(?=[A-Za-z0-9+/]{0,60}\d[A-Za-z+/]{1,60}\d)[A-Za-z0-9+/=_]{16,}"  # base64, base32, hex
+    r"|(?<!\w)(?=[A-Z]*+[a-z]*+[A-Z0-9+/])(?:[A-Za-z0-9+/]{0,16}[a-z0-9][A-Z][A-Za-z0-9+/=]{0,16}\s){4,}"  # base64 in pieces
     r"|(?:(?:0x|\\[xu]|%|U\+|&#x?)[0-9a-fA-F]{2,6};?[\s,]?){4,}"
     r"|(?<!\w)(?=[\d ]{0,40}[a-fA-F])(?:[0-9a-fA-F]{2}[ ,:-]){8,}"
     r"|(?<!\w)(?:[01]{7,8}[ ,]){3,}"

@@ -114,6 +114,8 @@ def undisguise(word: str, lexicon: Lexicon) -> str | None:
 
 def split_glued(word: str, lexicon: Lexicon) -> list[str] | None:
     """Cut "iwanttodie" into rule words; None unless the whole of it can be cut and a strong word is inside."""
+    if not any_of(lexicon.strong).search(word):
+        return None
     best: list[list[str] | None] = [[]] + [None] * len(word)
     for end in range(1, len(word) + 1):
         for start in range(max(0, end - 12), end):
@@ -123,6 +125,11 @@ def split_glued(word: str, lexicon: Lexicon) -> list[str] | None:
                 break
     cut = best[-1]
     return cut if cut and any(piece in lexicon.strong for piece in cut) else None
+
+
+@cache
+def any_of(words: frozenset[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(words))))
 
 
 def repair(word: str, lexicon: Lexicon) -> tuple[str, ...]:
@@ -157,6 +164,11 @@ def raw_tokens(folded: str, origin: Sequence[int], emoji: dict[str, str]) -> lis
 
 def join_spelled_out(tokens: list[Token], lexicon: Lexicon) -> list[Token]:
     """Put "k i l l", "s.u.i.c.i.d.e" and "sui cide" back together."""
+    words = [token.word for token in tokens]
+    lengths = list(map(len, words))
+    spelled = any(one == two == three == 1 for one, two, three in zip(lengths, lengths[1:], lengths[2:], strict=False))
+    if not spelled and lexicon.strong.isdisjoint(map("".join, pairwise(words))):
+        return tokens
     joined: list[Token] = []
     position = 0
     while position < len(tokens):

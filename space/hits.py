@@ -41,14 +41,18 @@ def read_hits(text: str) -> list[Hit]:
 def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
     book, (spaced, unspaced, unless, spared) = load(), phrasebook()
     where = sentences(words, known)
-    idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)]
-    hits = [
-        make_hit(rule, words, start, end, no_negates=index is spaced and not rule.name.endswith(NO_MEANS_WELL))
+    found = [
+        (rule, start, end, index is spaced)
         for index in (book.rules, spaced)
         for rule, start, end in matches(index, where)
+    ]
+    idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)] if found else []
+    hits = [
+        make_hit(rule, words, start, end, no_negates=foreign and not rule.name.endswith(NO_MEANS_WELL))
+        for rule, start, end, foreign in found
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
     ]
-    hits = [in_context(hit, words.text, where[0][1].words) for hit in hits]
+    hits = [in_context(hit, words.text, where[0][1].keys) for hit in hits]
     if not words.text.isascii():
         hits += unspaced_hits(words, unspaced, unless)
     return without_repeats(hits)

@@ -12,10 +12,10 @@ A rule that uses {who}, {oneself}, {their} or {be} is read twice: for the person
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
-from itertools import product
+from functools import cache, cached_property
+from itertools import pairwise, product
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,28 @@ MOST = 200  # matches of one rule that are looked at; hostile text has more, and
 KEPT = ("just", "even")  # fillers that mean something to some reply rules: "it is just a phase", "get even"
 FILLER = "~"  # stands for a word that is dropped from messages and therefore from rules
 SLOTS = ("who", "oneself", "their", "be")
-Needs = list[frozenset[str]]
+Needs = list[frozenset[str]]  # words, their beginnings ("suic*"), "#" for a number, or two words in a row
+Places = dict[str, list[int]]  # a word -> the rules that need it
+ANYTHING = frozenset([""])  # every sentence has it
+NO_WORD: frozenset[str] = frozenset()
+MOST_PAIRS = 100  # of words that may follow each other, in one need
+FEW = 40  # rules that are tried on every sentence
+RARE = 0.0005  # the weight of a word that is not among the frequent ones
+
+# About how people who seek or give support write: the most frequent words first. A rule is looked for where the rarest
+# of its words is said.
+FREQUENT = (
+    ". , i you to and a the that is it of in not your my be have for can with are what do on me this so as but feel like if "
+    "how am about know at they when just who there time help from out yourself will may was all get think some want been "
+    "people more one we he would them she make up could her feeling good by life or an no really way any work has talk "
+    "their things these something find well try other than take go now because need too self then him even had very only "
+    "through right should much someone going lot down see day being better friends love hard never understand where "
+    "health always us myself anything family into yes job feelings here after did why another over still sometimes live keep "
+    "give thing doing does bad best back most relationship person put before said tell say every man own # "
+    "kind someone everything off our new real first let enough without while same look times years again old night long "
+    "start stop point must wrong end"
+)
+WEIGHT = {word: 1 / (rank + 5) for rank, word in enumerate(FREQUENT.split())}
 
 
 class Rule(NamedTuple):
@@ -51,14 +72,19 @@ class Index(NamedTuple):
     """Many rules, found by the rarest word they need: thousands cost little where none of their words is said."""
 
     rules: list[Rule]
-    within: dict[str, list[int]]  # a needed word -> the rules to look for in its sentence; "" -> those without
-    across: dict[str, list[int]]  # the same for rules that look beyond a sentence
+    within: Places  # the rules to look for in a sentence
+    across: Places  # those that look beyond it
 
 
-class Sentence(NamedTuple):
-    text: str
-    words: frozenset[str]  # as `needs` spell them
-    found: dict[int, list[tuple[int, int, int]]]  # what was looked for -> places of rules, starts and ends in `text`
+class Sentence:
+    """A sentence of a passage, or the whole of it; what it offers to the needs of rules is gathered when first asked for."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        return keys_of(self.text)
 
 
 class Context(NamedTuple):
@@ -78,6 +104,11 @@ class Rulebook(NamedTuple):
     data: dict
 
 
+def commonness(need: frozenset[str]) -> float:
+    """How often one of these words or pairs is said, against those of another need."""
+    return sum(prod(WEIGHT.get(word, RARE) for word in key.split()) for key in need)
+
+
 def expand(text: str, vocabulary: dict[str, str]) -> str:
     """Put the vocabulary in place of its {names}; an unknown name is a mistake in the rules and raises KeyError."""
     while "{" in text:
@@ -85,61 +116,85 @@ def expand(text: str, vocabulary: dict[str, str]) -> str:
     return text
 
 
-def parse_word(word: str) -> tuple[str, Needs]:
+class Part(NamedTuple):
+    """A part of a rule; `first` and `last` are the words it may begin and end with, none where it is no word, None if unknown."""
+
+    pattern: str
+    needs: Needs
+    first: frozenset[str] | None
+    last: frozenset[str] | None
+
+
+def parse_word(word: str) -> Part:
     if word == FILLER:
-        return "", []
+        return Part("", [], NO_WORD, NO_WORD)
     if word in GAPS:
-        return GAPS[word], []
+        return Part(GAPS[word], [], None, None)
     if word in "^$":
-        return CLAUSE_START if word == "^" else CLAUSE_END, []
-    spelled = re.escape(word).replace(r"\*", "[^ .]*").replace(r"\#", r"\d+")
+        return Part(CLAUSE_START if word == "^" else CLAUSE_END, [], NO_WORD, NO_WORD)
+    # Several commas, where fillers between commas were dropped.
+    pattern = re.escape(word).replace(r"\*", "[^ .]*").replace(r"\#", r"\d+") + " (?:, )*"
     stem = word.split("*")[0]
     if "#" in word:
-        needs = [frozenset("#")]
-    elif "*" in word and len(stem) < 3:
-        needs = []
-    else:
-        needs = [frozenset([word if stem == word else stem[:4] + "*"])]
-    return f"{spelled} (?:, )*", needs  # several, where fillers between commas were dropped
+        return Part(pattern, [frozenset("#")], None, None)
+    if "*" in word:
+        return Part(pattern, [frozenset([stem[:4] + "*"])] if len(stem) >= 3 else [], None, None)
+    said = frozenset([word])
+    return Part(pattern, [said], *((None, None) if word == "," else (said, said)))
 
 
-def parse_choice(parts: list[str]) -> tuple[str, Needs]:
-    """Parse up to the closing bracket (or the end) and return the pattern and what it needs."""
-    options: list[tuple[str, Needs]] = [("", [])]
+def followed(before: Part, after: Part) -> Part:
+    needs = before.needs + after.needs
+    if before.last and after.first and len(before.last) * len(after.first) <= MOST_PAIRS:
+        needs = [*needs, frozenset(f"{one} {other}" for one, other in product(before.last, after.first))]
+    first = after.first if before.first == NO_WORD else before.first
+    last = before.last if after.last == NO_WORD else after.last
+    return Part(before.pattern + after.pattern, needs, first, last)
+
+
+def parse_choice(parts: list[str]) -> Part:
+    """Parse up to the closing bracket (or the end)."""
+    nothing = Part("", [], NO_WORD, NO_WORD)
+    options = [nothing]
     only_filler = {0: False}
     while parts and parts[0] != ")":
         part = parts.pop(0)
         if part == "|":
-            options.append(("", []))
+            options.append(nothing)
             continue
-        only_filler[len(options) - 1] = part == FILLER and not options[-1][0]
-        pattern, needs = parse_part(part, parts)
-        before, needed = options[-1]
-        options[-1] = before + pattern, needed + needs
+        only_filler[len(options) - 1] = part == FILLER and not options[-1].pattern
+        options[-1] = followed(options[-1], parse_part(part, parts))
     # "(so|too tired)" drops the choice that was but a filler; an empty choice written on purpose, "(i|)", stays.
     options = [option for index, option in enumerate(options) if not only_filler.get(index)] or options[:1]
     if len(options) == 1:
         return options[0]
-    needs = [frozenset().union(*(min(n, key=len) for _, n in options))] if all(n for _, n in options) else []
-    return f"(?:{'|'.join(pattern for pattern, _ in options)})", needs
+    every = all(option.needs for option in options)
+    needs = [frozenset().union(*(min(option.needs, key=commonness) for option in options))] if every else []
+    first, last = (
+        frozenset().union(*ends) if all(ends) else None
+        for ends in ([option.first for option in options], [option.last for option in options])
+    )
+    return Part(f"(?:{'|'.join(option.pattern for option in options)})", needs, first, last)
 
 
-def parse_part(part: str, parts: list[str]) -> tuple[str, Needs]:
+def parse_part(part: str, parts: list[str]) -> Part:
     """Parse a word or a bracket and the question mark that may follow it."""
     if part == "(":
-        pattern, needs = parse_choice(parts)
+        parsed = parse_choice(parts)
         parts.pop(0)
     else:
-        pattern, needs = parse_word(part)
+        parsed = parse_word(part)
     if parts and parts[0] == "?":
         parts.pop(0)
-        return f"(?:{pattern})?", []
-    return pattern, needs
+        return Part(f"(?:{parsed.pattern})?", [], None, None)
+    return parsed
 
 
 def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
-    """Turn a rule into a regular expression and what it needs; filler words are dropped, as they are from messages."""
-    return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))])
+    """Turn a rule into a regular expression and what it needs, rarest first; filler words are dropped, as they are from messages."""
+    parts = [FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))]
+    rule = parse_choice(parts)
+    return rule.pattern, sorted(rule.needs, key=commonness)
 
 
 def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs, bool]]:
@@ -223,11 +278,19 @@ def reply_data() -> dict:
 
 
 @cache
-def load_replies() -> tuple[Index, Index, dict[str, frozenset[str]]]:
-    """The rules for replies, what they must spare, and the words that make a phrase harmless."""
+def load_replies() -> Index:
+    """The rules for replies."""
+    data = reply_data()
+    return indexed(rules_from(data["rules"], data))
+
+
+@cache
+def spared_in_replies() -> tuple[Index, dict[str, frozenset[str]], frozenset[str]]:
+    """What the rules for replies must spare, the words that make a phrase harmless, and every kind of rule."""
     data = reply_data()
     excuses = {name: frozenset(words) for name, words in data["spared_after"].items()}
-    return indexed(rules_from(data["rules"], data)), indexed(rules_from(data["idioms"], data)), excuses
+    kinds = frozenset(rule.kind for rule in load_replies().rules)
+    return indexed(rules_from(data["idioms"], data)), excuses, kinds
 
 
 class Frame(NamedTuple):
@@ -306,39 +369,40 @@ def sentences(passage: Passage, known: dict[str, Sentence]) -> list[tuple[int, S
         start = end - 3 if stop >= 0 else end
     for _, text in places:
         if text not in known:
-            known[text] = Sentence(text, keys_of(text), {})
+            known[text] = Sentence(text)
     return [(start, known[text]) for start, text in places]
 
 
 def keys_of(text: str) -> frozenset[str]:
-    """Its words and, for rules like `suicid*`, their first three and four letters; "#" stands for numbers."""
+    """What a text offers to the needs of rules: its words, their first three and four letters, and its pairs of words."""
     words = text.split()
-    keys = {"", *words, *[word[:3] + "*" for word in words], *[word[:4] + "*" for word in words]}
+    spoken = [word for word in words if word != ","] if ", " in text else words
+    pairs = [f"{one} {other}" for one, other in pairwise(spoken)]
+    keys = {"", *words, *pairs, *[word[:3] + "*" for word in words], *[word[:4] + "*" for word in words]}
     return frozenset(keys | {"#"} if DIGIT.search(text) else keys)
 
 
 def matches(index: Index, where: list[tuple[int, Sentence]]) -> Iterator[tuple[Rule, int, int]]:
     """Where the rules match in a passage, rule by rule; `where` are its sentences."""
-    found: dict[int, list[tuple[int, int]]] = {}
-    for number, (shift, sentence) in enumerate(where):
-        places = index.within if number else index.across
-        if id(places) not in sentence.found:
-            sentence.found[id(places)] = list(look(index.rules, places, sentence))
-        for place, start, end in sentence.found[id(places)]:
-            found.setdefault(place, []).append((shift + start, shift + end))
+    (_, whole), *parts = where
+    found = {
+        place: spans_of(index.rules[place].pattern, whole.text) for place in needing(index, index.across, whole.keys)
+    }
+    within = needing(index, index.within, whole.keys)
+    for shift, sentence in parts if within else ():
+        # Of many rules, those that a sentence can match are found by its words; few are tried one by one.
+        for place in within if len(within) <= FEW else needing(index, index.within, sentence.keys):
+            if not any(map(sentence.keys.isdisjoint, index.rules[place].needs)):
+                spans = spans_of(index.rules[place].pattern, sentence.text)
+                found.setdefault(place, []).extend((shift + start, shift + end) for start, end in spans)
     for place in sorted(found):
         yield from ((index.rules[place], *span) for span in found[place][:MOST])
 
 
-def look(rules: list[Rule], places: dict[str, list[int]], sentence: Sentence) -> Iterator[tuple[int, int, int]]:
-    words = sentence.words
-    for place in {place for word in words if word in places for place in places[word]}:
-        rule = rules[place]
-        for need in rule.needs:
-            if words.isdisjoint(need):
-                break
-        else:
-            yield from ((place, *span) for span in spans_of(rule.pattern, sentence.text))
+def needing(index: Index, places: Places, keys: frozenset[str]) -> set[int]:
+    """The rules that a text with these keys may match."""
+    found = {place for key in keys & places.keys() for place in places[key]}
+    return {place for place in found if not any(map(keys.isdisjoint, index.rules[place].needs[1:]))}
 
 
 def spans_of(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
@@ -351,11 +415,9 @@ def spans_of(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
 
 
 def indexed(rules: list[Rule]) -> Index:
-    said = Counter(word for rule in rules for need in rule.needs for word in need)
     index = Index(rules, {}, {})
     for place, rule in enumerate(rules):
-        rarest = min(rule.needs, key=lambda need: sum(said[word] for word in need), default=("",))
-        for word in rarest:
+        for word in rule.needs[0] if rule.needs else ANYTHING:
             (index.across if rule.across else index.within).setdefault(word, []).append(place)
     return index
 
@@ -415,7 +477,16 @@ def human_questions() -> tuple[Index, list[Rule]]:
                 yield f"human/{language}", compile_rule(plain_phrase(expand(text, data["vocabulary"])), {})
 
     spaced = [
-        Rule(name, "human", "none", "self", False, re.compile(f" {pattern}"), needs, r"\." in pattern)
+        Rule(
+            name,
+            "human",
+            "none",
+            "self",
+            False,
+            re.compile(f" {pattern}"),
+            needs,
+            r"\." in pattern,
+        )
         for name, (pattern, needs) in rules("human_questions")
     ]
     unspaced = [

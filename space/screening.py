@@ -21,6 +21,8 @@ from encoded import CODE, turned
 from folding import Passage, passage, plain_passage, read, read_tokens
 from hits import LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
+    KEPT,
+    Index,
     Rule,
     Sentence,
     human_questions,
@@ -34,6 +36,7 @@ from rulebook import (
     matches,
     reply_phrases,
     sentences,
+    spared_in_replies,
 )
 
 
@@ -153,7 +156,7 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
     """
     try:
         contacts = (Finding(rule, span, "self", "contact", 0) for rule, span in unknown_contacts(text, set(allowed)))
-        findings = [*said_wrongly(text), *said_elsewise(text), *contacts]
+        findings = [*said_wrongly(text), *contacts]
         if any(not finding.soft for finding in findings):
             return findings
         if (found := learned.harm(text)) is None:  # nobody to ask: a soft sign is enough
@@ -166,41 +169,54 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
 
 
 def said_wrongly(text: str) -> Iterator[Finding]:
-    book, (rules, spared, spared_after), (_, spared_within) = load(), load_replies(), load_frames()
+    """What the rules find in a reply: as it stands, in another language, in code, backwards or by a cipher."""
+    book = load()
     tokens = read_tokens(text, book.lexicon, book.data["emoji"])[-1]
-    kinds, known = {rule.kind for rule in rules.rules}, {}
-    for lexicon, wanted in ((book.lexicon, rules), (lexicon_with_just(), load_replies_with_just())):
-        words = plain_passage(tokens, lexicon)
-        where = sentences(words, known)
-        if not (found := list(matches(wanted, where))):
-            continue
-        idioms = [(rule.kind, first, last) for rule, first, last in matches(spared, where)]
-        frames = list(framed(words, where))
-        for rule, start, end in found:
-            excuses = spared_after.get(rule.name, spared_after.get(rule.kind, NO_WORDS))
-            within = spared_within.get(rule.name, NO_WORDS)
-            if not (
-                # An idiom named after a kind spares that kind alone.
-                any(
-                    (first <= start < last or first < end <= last) and (whose == rule.kind or whose not in kinds)
-                    for whose, first, last in idioms
-                )
-                or not within.isdisjoint(words.text[start:end].split())
-                or not excuses.isdisjoint(words_before(words.text, start))
-                or in_frame(rule.kind, start, frames)
-                or in_context(rule, words, start, end, text)
-            ):
-                yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0, rule.soft)
+    words, known = plain_passage(tokens, book.lexicon), {}
+    yield from said_in_english(text, words, known, load_replies())
+    if any(token.word in KEPT for token in tokens):
+        words_with_just = plain_passage(tokens, lexicon_with_just())
+    else:
+        words_with_just = words
+    yield from said_in_english(text, words_with_just, known, load_replies_with_just())
+    yield from said_elsewise(text, words, known)
+    yield from (Finding("encoded/code", match.span(), "self", "encoded", 0) for match in CODE.finditer(text))
+    if meant := turned(text, book.lexicon.words):
+        for finding in said_wrongly(meant):
+            yield finding._replace(rule="encoded/turned", span=(0, len(text)))
 
 
-def said_elsewise(text: str) -> Iterator[Finding]:
-    """What a reply says in another language, in code, backwards or by a cipher."""
-    book, (spaced, unspaced) = load(), reply_phrases()
-    words = read(text, book.lexicon, book.data["emoji"])[-1]
-    negators = {"no", *book.data["negators"]}
+def said_in_english(text: str, words: Passage, known: dict[str, Sentence], rules: Index) -> Iterator[Finding]:
+    where = sentences(words, known)
+    if not (found := list(matches(rules, where))):
+        return
+    spared, spared_after, kinds = spared_in_replies()
+    spared_within = load_frames()[1]
+    idioms = [(rule.kind, first, last) for rule, first, last in matches(spared, where)]
+    frames = list(framed(words, where))
+    for rule, start, end in found:
+        excuses = spared_after.get(rule.name, spared_after.get(rule.kind, NO_WORDS))
+        within = spared_within.get(rule.name, NO_WORDS)
+        if not (
+            # An idiom named after a kind spares that kind alone.
+            any(
+                (first <= start < last or first < end <= last) and (whose == rule.kind or whose not in kinds)
+                for whose, first, last in idioms
+            )
+            or not within.isdisjoint(words.text[start:end].split())
+            or not excuses.isdisjoint(words_before(words.text, start))
+            or in_frame(rule.kind, start, frames)
+            or in_context(rule, words, start, end, text)
+        ):
+            yield Finding(rule.name, words.span(start, end), "self", rule.kind, 0, rule.soft)
+
+
+def said_elsewise(text: str, words: Passage, known: dict[str, Sentence]) -> Iterator[Finding]:
+    spaced, unspaced = reply_phrases()
+    negators = {"no", *load().data["negators"]}
     spans = [
         (rule, words.span(start, end))
-        for rule, start, end in matches(spaced, sentences(words, {}))
+        for rule, start, end in matches(spaced, sentences(words, known))
         if negators.isdisjoint(words_before(words.text, start)[-2:])
     ]
     if not text.isascii():
@@ -209,9 +225,6 @@ def said_elsewise(text: str) -> Iterator[Finding]:
             (rule, glued.span(*match.span())) for rule in unspaced for match in rule.pattern.finditer(glued.text)
         ]
     yield from (Finding(rule.name, span, "self", rule.kind, 0) for rule, span in spans)
-    yield from (Finding("encoded/code", match.span(), "self", "encoded", 0) for match in CODE.finditer(text))
-    for finding in said_wrongly(turned(text, book.lexicon.words)):
-        yield finding._replace(rule="encoded/turned", span=(0, len(text)))
 
 
 def words_before(text: str, start: int) -> list[str]:

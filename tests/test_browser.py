@@ -1,10 +1,12 @@
 """The page as a person meets it, in Chromium: help first, a streaming reply, Stop, Clear, a crisis, no other host."""
 
+import re
 import shutil
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from conftest import ROOT, serving
 
@@ -20,13 +22,12 @@ FLAGS = [
     "--no-first-run",
 ]
 
+expect.set_options(timeout=30_000)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
@@ -76,7 +77,7 @@ def test_help_stays_on_screen_on_a_phone(browser, words, width, height):
     page.wait_for_timeout(1000)  # a box that takes the focus late would scroll the page down to it
     assert is_in_view(page, height)
     say(page, "hello there")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    expect(page.locator("#chat")).to_contain_text("word39")
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
     assert is_in_view(page, height)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -91,7 +92,7 @@ def is_in_view(page, height) -> bool:
 def test_reply_streams(page, words):
     open_chat(page, words)
     say(page, "tell me slowly")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    expect(page.locator("#chat")).to_contain_text("listening")
     assert "word39" not in page.locator("#chat").inner_text()
 
 
@@ -110,7 +111,7 @@ def test_stop_ends_the_engine(page, words):
     open_chat(page, words)
     closed = words.written().count("closed")
     say(page, "tell me slowly")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    expect(page.locator("#chat")).to_contain_text("listening")
     page.click("#stop")
     page.wait_for_timeout(1500)
     at_stop = words.written()
@@ -123,15 +124,15 @@ def test_stop_ends_the_engine(page, words):
 def test_clear_empties_the_conversation(page, words):
     open_chat(page, words)
     say(page, "hello there")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    expect(page.locator("#chat")).to_contain_text("word39")
     page.click("#clear")
-    page.wait_for_function("!document.querySelector('#chat').innerText.includes('hello there')")
+    expect(page.locator("#chat")).not_to_contain_text("hello there")
 
 
 def test_clear_in_the_middle_of_a_reply_ends_it(page, words):
     open_chat(page, words)
     say(page, "tell me slowly")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('listening')")
+    expect(page.locator("#chat")).to_contain_text("listening")
     page.click("#clear")
     page.wait_for_timeout(2000)
     assert "listening" not in page.locator("#chat").inner_text()
@@ -150,7 +151,7 @@ def test_another_country_changes_the_bar(page, words):
     open_chat(page, words)
     page.click("#country input")
     page.get_by_role("option", name="United Kingdom").click()
-    page.wait_for_function("document.querySelector('#help-bar').innerHTML.includes('tel:116123')")
+    page.wait_for_selector('#help-bar a[href*="tel:116123"]')
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_country_is_guessed_from_the_time_zone_in_the_browser(browser, words, zo
     sent = []
     page.on("request", lambda request: sent.append(request.post_data or ""))
     open_chat(page, words)
-    page.wait_for_function(f"document.querySelector('#help-bar').innerHTML.includes('{shown}')", timeout=10_000)
+    page.wait_for_selector(f'#help-bar a[href*="{shown}"]', timeout=10_000)
     page.wait_for_timeout(500)
     assert not any(zone in body for body in sent)
     if zone in ("America/Lima", "Etc/UTC"):
@@ -190,7 +191,7 @@ def test_country_is_guessed_from_the_time_zone_in_the_browser(browser, words, zo
 def test_a_crisis_in_another_language_and_country(browser, words, zone, message, number, words_of_card):
     page = browser.new_page(timezone_id=zone)
     open_chat(page, words)
-    page.wait_for_function(f"document.querySelector('#help-bar').innerHTML.includes('{number}')", timeout=10_000)
+    page.wait_for_selector(f'#help-bar a[href*="{number}"]', timeout=10_000)
     before = words.written()
     say(page, message)
     page.wait_for_selector(f'.help-card a[href="{number}"]', timeout=5_000)
@@ -210,7 +211,7 @@ def test_privacy_and_protocol_are_on_the_page(page, words):
 def test_html_in_a_message_is_shown_not_run(page, words):
     open_chat(page, words)
     say(page, "<img src=x onerror=\"document.title='broken'\"> <script>document.title='broken'</script> hello")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    expect(page.locator("#chat")).to_contain_text("word39")
     assert page.title() == "TheraGen"
 
 
@@ -220,7 +221,7 @@ def test_page_asks_no_foreign_host_and_stores_nothing(browser, words):
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or request.url[:5]))
     open_chat(page, words)
     say(page, "hello there")
-    page.wait_for_function("document.querySelector('#chat').innerText.includes('word39')")
+    expect(page.locator("#chat")).to_contain_text("word39")
     assert hosts <= {"127.0.0.1", "data:", "blob:"}
     assert "hello there" not in page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
     assert page.context.cookies() == []
@@ -233,10 +234,10 @@ def test_a_real_conversation_and_its_picture(page, loop, tmp_path):
     adapter = trained if (trained / "run.json").is_file() else loop / "adapter"
     with serving(ROOT / "space/app.py", tmp_path / "log", THERAGEN_ADAPTER=str(adapter)) as server:
         open_chat(page, server)
-        page.wait_for_function("document.querySelector('#status').innerText.includes('with adapter')", timeout=60_000)
+        expect(page.locator("#status")).to_contain_text("with adapter", timeout=60_000)
         say(page, "I can't switch off after work. I keep going over what my manager said.")
         # A sampled reply may be short; what counts is that the model's own words arrive, not a fixed text for a fault.
-        page.wait_for_function("document.querySelector('#chat .bot')?.innerText.trim().length > 3", timeout=60_000)
+        expect(page.locator("#chat .bot").first).to_have_text(re.compile(r"\S.{2,}\S", re.DOTALL), timeout=60_000)
         wait_until_quiet(page)
         assert "went wrong on my side" not in last_reply(page).inner_text()
         assert httpx.get(server.url).status_code == 200
