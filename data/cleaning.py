@@ -104,7 +104,7 @@ def is_fit_to_be_said(row: Row) -> Row | str:
 
 
 def is_finished(row: Row) -> Row | str:
-    return "a reply that breaks off" if CUT_OFF.search(row.messages[-1]["content"].rstrip()) else row
+    return "a reply that breaks off" if CUT_OFF.search(row.messages[-1]["content"].rstrip()[-10:]) else row
 
 
 def is_long_enough(row: Row) -> Row | str:

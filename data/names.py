@@ -43,6 +43,7 @@ SELF = re.compile(
 )
 RELATED = re.compile(rf"(?i)\b(?:{KIN})s?,? +(?:(?:is|was) +)?(?:(?:called|named|dr\.?|is|mr\.?|mrs\.?|ms\.?) +)?")
 TITLED = re.compile(rf"(?i)\b(?:(?:mr|mrs|ms|dr|prof|sgt|rev|st)\.|{TITLES}\b) +(?=[^\W\d_])")
+TITLE_IN_SHORT = re.compile(r"(?i)(?:mr|mrs|ms|dr|prof|sgt|rev|st)\. +$")
 GREETED = re.compile(
     r"(?im)(?:^|[.!?\n\"“]) *(?:hi|hello|hey|hiya|dear|good (?:morning|evening|afternoon)|thanks|thank you|sorry|bye|goodnight|oh) *,? +(?=[^\W\d_]+ *(?:[,!.?:\n]|$))"
 )
@@ -101,11 +102,8 @@ class Token(NamedTuple):
     start: int
     end: int
     plain: str  # small letters, without the s of a possessive
+    capital: bool
     opens: bool  # stands where a sentence begins
-
-    @property
-    def capital(self) -> bool:
-        return self.text[:1].isupper()
 
     @property
     def bare_end(self) -> int:
@@ -121,8 +119,9 @@ def tokens_of(text: str) -> Iterator[Token]:
         word, start = match[0], match.start()
         plain = word.lower()
         plain = re.sub(r"['’]s?$", "", plain) if "'" in word or "’" in word else plain
-        opens = word[0].isupper() and OPENS.search(text[max(0, start - 12) : start]) is not None
-        yield Token(word, start, match.end(), plain, opens)
+        capital = word[0].isupper()
+        opens = capital and OPENS.search(text[max(0, start - 12) : start]) is not None
+        yield Token(word, start, match.end(), plain, capital, opens)
 
 
 def find_names(text: str, known: set[str]) -> list[Span]:
@@ -141,6 +140,8 @@ def find_names(text: str, known: set[str]) -> list[Span]:
         words = [word.lower() for word in WORD.findall(text[start:end])]
         known.update(POSSESSIVE.sub("", word) for word in words if len(word) > 2 and word not in SPARED)
     spans += again(tokens, known)
+    if not spans:
+        return []
     harmless = [match.span() for pattern in (KNOWN_TO_ALL, WORK_OF_ART) for match in pattern.finditer(text)]
     spans = [span for span in spans if not any(first <= span[1] and span[2] <= last for first, last in harmless)]
     return without_overlaps(spans)
@@ -155,7 +156,10 @@ def is_named(institution: str) -> bool:
 def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
     """Names that something before them announces."""
     yield from labelled(text)
-    for cue, sure in ((NAMING, True), (RELATED, False), (TITLED, True), (GREETED, False), (SIGNED, True)):
+    cues = [(NAMING, True), (SIGNED, True)]
+    if any(follows_something(text, token) for token in tokens if is_name(token, False)):
+        cues += [(RELATED, False), (TITLED, True), (GREETED, False)]
+    for cue, sure in cues:
         for match in cue.finditer(text):
             place = at.get(match.end())
             if place is None:
@@ -179,6 +183,11 @@ def labelled(text: str) -> Iterator[Span]:
             words = [word.lower() for word in WORD.findall(match[1])]
             if not any(word in NO_NAMES or (word in ordinary() and pattern is LABELLED) for word in words):
                 yield "PERSON", *match.span(1)
+
+
+def follows_something(text: str, token: Token) -> bool:
+    """Whether a cue without punctuation may stand right before it; those are slow to look for."""
+    return not token.opens or TITLE_IN_SHORT.search(text[max(0, token.start - 8) : token.start]) is not None
 
 
 def small_end(text: str, tokens: list[Token], place: int) -> int:

@@ -21,8 +21,8 @@ class Finding(NamedTuple):
     span: tuple[int, int]  # in the original text
 
 
-NUMBERS = ("IBAN", "CARD", "ID", "IP", "PHONE", "BIRTH", "retired help line")
-DIGIT = re.compile(r"\d")
+# What a text must hold for a rule to be tried on it at all.
+DIGIT, DOTTED = r"\d", r"\w\.[\w-]"
 KEPT = ("help line", "placeholder")  # claim their place, and stay
 
 Spans = Sequence[tuple[str, int, int]]  # kind, start, end
@@ -80,9 +80,9 @@ def find(text: str, known: set[str] | None = None, people: Spans = ()) -> list[F
     `known` are first names that were said before; those of this text are added.
     """
     taken: list[Finding] = []
-    has_digit = DIGIT.search(text) is not None
-    for kind, pattern, valid in RULES:
-        if kind in NUMBERS and not has_digit:
+    signs = {sign for sign in SIGNS if re.search(sign, text)}
+    for kind, sign, pattern, valid in RULES:
+        if sign not in signs:
             continue
         for match in pattern.finditer(text):
             start, stop = match.span("value") if "value" in pattern.groupindex else match.span()
@@ -220,38 +220,40 @@ ID_CUE = (
     r"booking|prisoner|inmate|matriculation|roll|id)"
 )
 
-# In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text; where it has a
+# Kind, what must be in the text at all, pattern, check. In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text; where it has a
 # group "value", that alone is replaced.
-RULES: list[tuple[str, re.Pattern, Callable[[str, str], bool]]] = [
-    ("placeholder", re.compile(r"\[[A-Z]+_\d+\]"), _always),
-    ("EMAIL", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
-    ("EMAIL", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
-    ("help line", re.compile(rf"(?<![\w@./-])(?:https?://)?{HOST}(?:/[^\s<>\"')\]]*)?"), _is_kept_site),
-    ("URL", re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]"), _always),
-    ("URL", re.compile(rf"(?<![\w@./-])(?:www\.[\w-]+(?:\.[\w-]+)+|{HOST})(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?"),
+RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
+    ("placeholder", r"\[", re.compile(r"\[[A-Z]+_\d+\]"), _always),
+    ("EMAIL", "@", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
+    ("EMAIL", r"(?i)dot", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
+    ("help line", DOTTED, re.compile(rf"(?<![\w@./-])(?:https?://)?{HOST}(?:/[^\s<>\"')\]]*)?"), _is_kept_site),
+    ("URL", "://", re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]"), _always),
+    ("URL", DOTTED, re.compile(rf"(?<![\w@./-])(?:www\.[\w-]+(?:\.[\w-]+)+|{HOST})(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?"),
      _always),
-    ("IBAN", re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
-    ("CARD", re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])"), _passes_luhn),
-    ("ID", re.compile(r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])"), _is_ssn),
-    ("ID", re.compile(r"(?i)\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), _always),
-    ("ID", re.compile(rf"(?i)\b{ID_CUE}\b(?: (?:card|file))?(?: ?(?:number|num|no|nr|#|id|ref|says|is|was|key|code|called|plate)\b\.?|[:#])*[ :#]*(?P<value>[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}\b|(?:[A-Z]{{1,5}}[-/ ]?)?\d[\w/-]*(?: ?[-/]?[A-Z]*\d[\w/-]*){{0,4}}(?: [A-Z]\b)?|[A-Z]{{3,5}} ?\d{{5,6}} ?[A-Z0-9]{{2}} ?\w{{3,6}})"), _has_digits_or_plate),
-    ("ID", re.compile(r"(?<![\w-])(?:\d{8}[- ]?[A-Z]|\d{11}|\d{4} \d{4} \d{4}|\d{3} \d{3} \d{4})(?![\w-])"), _is_national),
-    ("IP", re.compile(r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)"), _is_ip),
-    ("IP", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_ip),
-    *[(kind, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
+    ("IBAN", DIGIT, re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
+    ("CARD", DIGIT, re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])"), _passes_luhn),
+    ("ID", DIGIT, re.compile(r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])"), _is_ssn),
+    ("ID", DIGIT, re.compile(r"(?i)\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), _always),
+    ("ID", DIGIT, re.compile(rf"(?i)\b{ID_CUE}\b(?: (?:card|file))?(?: ?(?:number|num|no|nr|#|id|ref|says|is|was|key|code|called|plate)\b\.?|[:#])*[ :#]*(?P<value>[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}\b|(?:[A-Z]{{1,5}}[-/ ]?)?\d[\w/-]*(?: ?[-/]?[A-Z]*\d[\w/-]*){{0,4}}(?: [A-Z]\b)?|[A-Z]{{3,5}} ?\d{{5,6}} ?[A-Z0-9]{{2}} ?\w{{3,6}})"), _has_digits_or_plate),
+    ("ID", DIGIT, re.compile(r"(?<![\w-])(?:\d{8}[- ]?[A-Z]|\d{11}|\d{4} \d{4} \d{4}|\d{3} \d{3} \d{4})(?![\w-])"), _is_national),
+    ("IP", DIGIT, re.compile(r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)"), _is_ip),
+    ("IP", DIGIT, re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_ip),
+    *[(kind, DIGIT, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
         ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
-    ("BIRTH", re.compile(rf"(?i:\b(?:born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday)\b)[^.!?\n\d]{{0,20}}?(?P<value>{DATE})"), _always),
-    ("BIRTH", re.compile(rf"(?<=[a-z], )(?P<value>{DATE})(?=, |\.$)"), _always),
-    ("ADDRESS", re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{WORDS['streets']})\b\.?{AREA}"), _always),
-    ("ADDRESS", re.compile(rf"\b(?:P\.? ?O\.? Box|Post ?box|Unit|Box) \d+(?: Box \d+)?{AREA}"), _always),
-    ("ADDRESS", re.compile(r"(?<![\w-])[A-ZÀ-Þ][\w-]{0,40}(?:straße|strasse|weg|platz|allee|gasse|damm|ring|straat|laan|gatan|vägen|katu|tie) \d+[a-z]?(?:,? \d{4,5} [A-ZÀ-Þ]\w+)?"), _always),
-    ("ADDRESS", re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:rue|avenue|boulevard|chemin|place|impasse|quai|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}[A-ZÀ-Þ]\w+"), _always),
-    ("ADDRESS", re.compile(r"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Rr]ua|[Uu]l\.) (?:(?:de|del|la|los|das|dos) )*[A-ZÀ-Þ]\w+(?: [A-ZÀ-Þ]\w+)*,? (?:n[º°.] ?)?\d+\w?"), _always),
-    ("ADDRESS", re.compile(rf"\b{CAPITALS}(?:Street|Road|Avenue|Lane|Drive|Close|Crescent|Terrace|Boulevard|Ave|Rd)\b"), _always),
-    ("ADDRESS", re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"), _always),
-    ("PHONE", TOLL_FREE_WORD, _always),
-    ("PHONE", PHONE, _is_phone),
-    ("HANDLE", re.compile(r"(?<![\w@./])@(?=[\w.]*[A-Za-z])\w[\w.]{0,28}\w"), _always),
-    ("HANDLE", re.compile(r"(?<![\w/])/?u/[A-Za-z0-9_-]{3,20}\b"), _always),
-    ("HANDLE", re.compile(r"(?i)\b(?:insta(?:gram)?|ig|snap(?:chat)?|tik ?tok|twitter|discord|signal|telegram|kik|twitch|steam|xbox|psn|user ?name|handle)\b[ ,:]*(?:(?:handle|name|is|its|it['’]s|i['’]?m|i am|me|as|my)\b[ :]*){0,3}(?P<value>[A-Za-z][\w.#-]*[_.#\d][\w.#-]*\w|_[\w.]+_?|\w+_)(?![\w@])"), _always),
+    ("BIRTH", DIGIT, re.compile(rf"(?i:\b(?:born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday)\b)[^.!?\n\d]{{0,20}}?(?P<value>{DATE})"), _always),
+    ("BIRTH", DIGIT, re.compile(rf"(?<=[a-z], )(?P<value>{DATE})(?=, |\.$)"), _always),
+    ("ADDRESS", DIGIT, re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{WORDS['streets']})\b\.?{AREA}"), _always),
+    ("ADDRESS", DIGIT, re.compile(rf"\b(?:P\.? ?O\.? Box|Post ?box|Unit|Box) \d+(?: Box \d+)?{AREA}"), _always),
+    ("ADDRESS", DIGIT, re.compile(r"(?<![\w-])[A-ZÀ-Þ][\w-]{0,40}(?:straße|strasse|weg|platz|allee|gasse|damm|ring|straat|laan|gatan|vägen|katu|tie) \d+[a-z]?(?:,? \d{4,5} [A-ZÀ-Þ]\w+)?"), _always),
+    ("ADDRESS", DIGIT, re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:rue|avenue|boulevard|chemin|place|impasse|quai|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}[A-ZÀ-Þ]\w+"), _always),
+    ("ADDRESS", DIGIT, re.compile(r"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Rr]ua|[Uu]l\.) (?:(?:de|del|la|los|das|dos) )*[A-ZÀ-Þ]\w+(?: [A-ZÀ-Þ]\w+)*,? (?:n[º°.] ?)?\d+\w?"), _always),
+    ("ADDRESS", "", re.compile(rf"\b{CAPITALS}(?:Street|Road|Avenue|Lane|Drive|Close|Crescent|Terrace|Boulevard|Ave|Rd)\b"), _always),
+    ("ADDRESS", DIGIT, re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"), _always),
+    ("PHONE", DIGIT, TOLL_FREE_WORD, _always),
+    ("PHONE", DIGIT, PHONE, _is_phone),
+    ("HANDLE", "@", re.compile(r"(?<![\w@./])@(?=[\w.]*[A-Za-z])\w[\w.]{0,28}\w"), _always),
+    ("HANDLE", "u/", re.compile(r"(?<![\w/])/?u/[A-Za-z0-9_-]{3,20}\b"), _always),
+    ("HANDLE", r"[_#\d]|\w\.[\w.#-]", re.compile(r"(?i)\b(?:insta(?:gram)?|ig|snap(?:chat)?|tik ?tok|twitter|discord|signal|telegram|kik|twitch|steam|xbox|psn|user ?name|handle)\b[ ,:]*(?:(?:handle|name|is|its|it['’]s|i['’]?m|i am|me|as|my)\b[ :]*){0,3}(?P<value>[A-Za-z][\w.#-]*[_.#\d][\w.#-]*\w|_[\w.]+_?|\w+_)(?![\w@])"), _always),
 ]  # fmt: skip
+
+SIGNS = {sign for _, sign, _, _ in RULES}
