@@ -5,8 +5,9 @@
 
 --local DIR takes each source from a folder of files in DIR instead of from its Hub id. The corpus is then in
 OUTPUT/corpus, for `load_dataset`; OUTPUT/report.json has the counts, OUTPUT/rejects.jsonl what was left out and why,
-OUTPUT/ledger.parquet what became of each thing that was read (`python data/follow.py` asks it), and OUTPUT/posts.parquet
-people's own words without a reply, which are never part of the corpus. A build that was stopped goes on where it was.
+OUTPUT/ledger.parquet what became of each thing that was read (`python data/follow.py` asks it), OUTPUT/borderline.jsonl the most
+alike pairs of rows that both stayed and the least alike of which one was dropped, and OUTPUT/posts.parquet people's own words
+without a reply, which are never part of the corpus. A build that was stopped goes on where it was.
 """
 
 import argparse
@@ -14,20 +15,21 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from corpus import fingerprint_of, is_up_to_date, write
-from duplicates import merge_related_groups, repeats
+from duplicates import Pair, closest, related_groups, repeats
 from ner import model
 from prepare import Settings
 from recipe import Recipe, Source, load_recipe
-from rows import BadInput, Reject
+from rows import BadInput, Reject, file_of
 from shards import Decisions
 from sources import locate, read
 from splitting import split_groups
-from stage import Batch, StagedRows, batches, load, stage
+from stage import Batch, Kept, batches, kept_rows, load, stage
 from tokens import counter
 
 
@@ -45,7 +47,7 @@ def main(options: argparse.Namespace) -> None:
     counter(recipe.base)  # before hours of work: a base whose tokenizer cannot be had ends the build
     work = work_folder(options.output, fingerprint)
     tables = [load(file) for file in stage(work, read_all(recipe, places, failed, options), settings, options.workers)]
-    decisions = decide(recipe, StagedRows(tables))
+    decisions = decide(recipe, kept_rows(tables))
     report = write(options.output, recipe, fingerprint, tables, decisions, failed)
     shutil.rmtree(work.parent)
     print_report(report, options.output)
@@ -97,21 +99,49 @@ def work_folder(output: Path, fingerprint: str) -> Path:
     return work
 
 
-def decide(recipe: Recipe, rows: StagedRows) -> Decisions:
+def decide(recipe: Recipe, kept: Kept) -> Decisions:
     """Find repeats and splits, which only all rows together can tell."""
-    print(f"Looking for repeats among {len(rows)} rows. Next: splits, then writing.")
-    repeated = repeats(rows)
-    kept = {number: row for number, row in enumerate(rows) if number not in repeated}
-    merged = merge_related_groups(list(kept.values()))
-    groups = {number: row.group for number, row in zip(kept, merged, strict=True)}
-    return Decisions(repeated, groups, split_rows(recipe, merged))
+    print(f"Looking for repeats among {len(kept.sources)} rows. Next: splits, then writing.")
+    found = repeats(kept.exact, kept.sketches, kept.text)
+    rows = [row for row in range(len(kept.sources)) if row not in found.reasons]
+    merged = related_groups(
+        [kept.groups[row] for row in rows],
+        [kept.openings[row] for row in rows],
+        kept.sketches[rows],
+        lambda number: kept.text(rows[number]),
+    )
+    groups = dict(zip(rows, merged, strict=True))
+    return Decisions(found.reasons, groups, split_rows(recipe, kept, groups), borderline(kept, found.borderline))
 
 
-def split_rows(recipe: Recipe, rows: list) -> dict[str, str]:
+def borderline(kept: Kept, pairs: list[Pair]) -> list[dict]:
+    """The pairs next to the threshold of repeats, for a reader to judge it by."""
+    return [
+        {
+            "similarity": round(pair.similarity, 3),
+            "stayed": stayed,
+            **{
+                f"{name}_at": f"{kept.sources[row]}, {kept.wheres[row]}"
+                for name, row in (("first", pair.first), ("second", pair.second))
+            },
+            "first": kept.text(pair.first),
+            "second": kept.text(pair.second),
+        }
+        for stayed, chosen in zip((True, False), closest(pairs), strict=True)
+        for pair in chosen
+    ]
+
+
+def split_rows(recipe: Recipe, kept: Kept, groups: dict[int, str]) -> dict[str, str]:
     """Map groups to splits; groups that may be published fill all three splits by themselves."""
     terms = {source.name: source for source in recipe.sources}
-    public = {row.group for row in rows if terms[row.source].for_file(row.file).redistributable}
-    rest = {row.group for row in rows} - public
+
+    @cache
+    def may_be_published(source: str, file: str) -> bool:
+        return terms[source].for_file(file).redistributable
+
+    public = {group for row, group in groups.items() if may_be_published(kept.sources[row], file_of(kept.wheres[row]))}
+    rest = set(groups.values()) - public
     splits = split_groups(public, recipe.seed) if public else {}
     return splits | (split_groups(rest, recipe.seed) if len(rest) >= 3 or not public else dict.fromkeys(rest, "train"))
 

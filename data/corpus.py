@@ -89,6 +89,8 @@ def write(
             "configs": configs,
             "removed": dict(sorted(counts["removed"].items())),
         }
+        lines = (f"{json.dumps(pair, ensure_ascii=False)}\n" for pair in decisions.borderline)
+        (part / "borderline.jsonl").write_text("".join(lines), encoding="utf-8")
         _write_card(recipe, report, part / "corpus" / "README.md")
         (part / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _move(part, output)
@@ -115,7 +117,7 @@ def _move(part: Path, output: Path) -> None:
     if (output / "corpus").exists():
         (output / "corpus").rename(part / "old")
     (output / "posts.parquet").unlink(missing_ok=True)
-    for name in ("corpus", "rejects.jsonl", "ledger.parquet", "posts.parquet", "report.json"):
+    for name in ("corpus", "rejects.jsonl", "borderline.jsonl", "ledger.parquet", "posts.parquet", "report.json"):
         if (part / name).exists():
             (part / name).replace(output / name)
 

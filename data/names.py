@@ -25,6 +25,7 @@ FIRST, AMBIGUOUS, SPARED, COMMON, SMALL, PARTICLES, DOES, IS = (
 )
 NO_NAMES = SPARED | COMMON | SMALL
 TOWNS = frozenset(town.replace("_", " ") for town in WORDS["towns"].split())
+WORDS_TOO = ("buffalo", "cork", "hull", "limerick", "queens", "reading")  # towns only with a capital
 KIN, TITLES, ORGANISATIONS, PHRASES = (
     WORDS[key].replace("| ", "|") for key in ("kin", "titles", "organisations", "phrases")
 )
@@ -293,6 +294,7 @@ def is_town(text: str, token: Token) -> bool:
     return (
         token.plain in TOWNS
         and token.plain not in AMBIGUOUS
+        and (token.capital or token.plain not in WORDS_TOO)
         and bool(re.search(r"(?i)\b(?:live[sd]?|living|moved|based|grew up|born|stuck|am|im|i'm|job'?s?|back|home|move) (?:(?:in|from|to|here in) )?$|\b(?:from|in|to) $",
                            text[max(0, token.start - 25) : token.start]))
     )  # fmt: skip

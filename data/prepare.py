@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cleaning import clean
+from duplicates import PERMUTATIONS, traces
 from ner import find_people
 from normalise import as_in_the_paper, normalise, plain_text
 from privacy import redact, redact_conversation
@@ -41,6 +42,10 @@ STAGED = pa.schema(
             pa.struct({"id": pa.string(), "start": pa.int32(), "end": pa.int32(), "n_tokens": pa.int32()})
         ),
         "removed": pa.list_(pa.string()),  # the kind of each piece of personal data that was taken out
+        # Of what is kept, for the search for repeats (`duplicates.Traces`).
+        "exact": pa.binary(),
+        "sketch": pa.binary(4 * PERMUTATIONS),
+        "opening": pa.binary(),
     }
 )
 
@@ -59,6 +64,9 @@ def prepare(items: Sequence[Item], settings: Settings) -> pa.Table:
     sizes = count([entry["messages"] for entry in kept]) if kept else []
     for entry, size in zip(kept, sizes, strict=True):
         _cut(entry, size, settings.max_tokens, count)
+    kept = [entry for entry in kept if entry["fate"] == "kept"]
+    for entry, left in zip(kept, traces([entry["messages"] for entry in kept]), strict=True):
+        entry |= left._asdict()
     return pa.Table.from_pylist(staged, schema=STAGED)
 
 

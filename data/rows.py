@@ -19,10 +19,6 @@ class Row(NamedTuple):
     group: str = ""
     author: str = ""  # who wrote the replies, so that the name can be taken out of them; never written anywhere
 
-    @property
-    def file(self) -> str:
-        return self.where.rsplit(":", 1)[0].rsplit("/", 1)[-1]
-
 
 class Reject(NamedTuple):
     """One thing that was read and left out; `reason` is plain words, counted in the report."""
@@ -40,6 +36,10 @@ class Post(NamedTuple):
     where: str
     text: str
     label: str | None = None
+
+
+def file_of(where: str) -> str:
+    return where.rsplit(":", 1)[0].rsplit("/", 1)[-1]
 
 
 def words_of(row: Row) -> int:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recipe import Recipe, Source
-from rows import Row, joined, sha256_of
+from rows import file_of, joined, sha256_of
 from splitting import SPLITS
 
 
@@ -56,6 +56,7 @@ class Decisions(NamedTuple):
     repeated: dict[int, str]  # the reason why a row is left out after all
     groups: dict[int, str]  # of those that stay
     splits: dict[str, str]  # of groups
+    borderline: list[dict]  # pairs next to the threshold of repeats
 
 
 def write_rows(part: Path, recipe: Recipe, tables: list[pa.Table], decisions: Decisions) -> tuple[dict, dict]:
@@ -100,7 +101,7 @@ def decided(recipe: Recipe, tables: list[pa.Table], decisions: Decisions) -> Ite
     seen: set[str] = set()
     number = 0
     for table in tables:
-        entries = table.to_pylist()
+        entries = table.drop_columns(["exact", "sketch", "opening"]).to_pylist()
         for entry in entries:
             entry |= {"rows": [], "ids": None, "split": None, "label": entry["topic"]}
             if entry["fate"] == "kept":
@@ -122,7 +123,7 @@ def _decide(entry: dict, number: int, decisions: Decisions, terms: dict[str, Sou
 
 
 def _rows(entry: dict, group: str, terms: dict[str, Source]) -> list[dict]:
-    source = terms[entry["source"]].for_file(Row(entry["source"], entry["where"], []).file)
+    source = terms[entry["source"]].for_file(file_of(entry["where"]))
     return [
         {
             "id": window["id"],

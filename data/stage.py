@@ -9,14 +9,19 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from duplicates import PERMUTATIONS
 from prepare import STAGED, Item, Settings, prepare
-from rows import Row
+from rows import joined
 
 
 # Few enough that a build of a thousand rows keeps two cores busy, many enough that starting a batch costs nothing.
 BATCH = 500
+
+COLUMNS = ["source", "where", "group", "exact", "opening", "sketch"]
 
 
 class Batch(NamedTuple):
@@ -92,29 +97,37 @@ def load(file: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all()
 
 
-class StagedRows(Sequence):
-    """The kept rows of many tables as a sequence of `Row`, none of them in memory for longer than it is looked at."""
+class Kept(NamedTuple):
+    """What is known of the kept rows of many tables without reading their text, in order."""
 
-    def __init__(self, tables: list[pa.Table]):
-        self.tables = tables
-        self.places = [
-            (number, row)
-            for number, table in enumerate(tables)
-            for row, fate in enumerate(table["fate"].to_pylist())
-            if fate == "kept"
-        ]
+    tables: list[pa.Table]
+    places: np.ndarray  # table and row within it
+    sources: list[str]
+    wheres: list[str]
+    groups: list[str]
+    exact: list[bytes]
+    openings: list[bytes]
+    sketches: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Row:
-        number, place = self.places[index]
-        return _row(self.tables[number].slice(place, 1).to_pylist()[0])
-
-    def __iter__(self) -> Iterator[Row]:
-        for table in self.tables:
-            yield from (_row(values) for values in table.to_pylist() if values["fate"] == "kept")
+    def text(self, row: int) -> str:
+        table, place = self.places[row]
+        return joined(self.tables[table]["messages"][int(place)].as_py())
 
 
-def _row(values: dict) -> Row:
-    return Row(values["source"], values["where"], values["messages"], values["topic"], values["group"])
+def kept_rows(tables: list[pa.Table]) -> Kept:
+    parts = [table.select(COLUMNS).filter(pc.equal(table["fate"], "kept")) for table in tables]
+    places = [
+        np.stack([np.full(len(part), number), np.flatnonzero(pc.equal(table["fate"], "kept"))], axis=1)
+        for number, (table, part) in enumerate(zip(tables, parts, strict=True))
+    ]
+    sketches = np.empty((sum(map(len, parts)), PERMUTATIONS), np.uint32)
+    row = 0
+    for part in parts:
+        sketches[row : row + len(part)] = sketch_matrix(part["sketch"].to_pylist())
+        row += len(part)
+    columns = ([value for part in parts for value in part[name].to_pylist()] for name in COLUMNS[:-1])
+    return Kept(tables, np.concatenate([np.empty((0, 2), np.int64), *places]), *columns, sketches)
+
+
+def sketch_matrix(sketches: Sequence[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(sketches), np.uint32).reshape(-1, PERMUTATIONS)
