@@ -24,6 +24,7 @@ from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import Pair, closest, related_groups, repeats
 from ner import model
 from prepare import Settings
+from publish import DEFAULT, NOT_TO_BE_PUSHED, publish
 from recipe import Recipe, Source, load_recipe
 from rows import BadInput, Reject, file_of
 from shards import Decisions
@@ -39,9 +40,18 @@ def main(options: argparse.Namespace) -> None:
     invented = tuple(source.name for source in recipe.sources if source.invented)
     settings = Settings(recipe.base, recipe.max_tokens, options.paper, options.ner, invented)
     fingerprint = fingerprint_of(recipe, places, settings)
+    if options.config != DEFAULT:  # before hours of work
+        raise BadInput(NOT_TO_BE_PUSHED.format(options.config))
     if is_up_to_date(options.output, recipe, fingerprint):
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
-        return
+    else:
+        build(recipe, places, failed, settings, fingerprint, options)
+    if options.push_to_hub:
+        address = publish(options.output, recipe, options.push_to_hub, public=options.public, config=options.config)
+        print(f"Pushed to {address}, {'for everybody to see' if options.public else 'private if it is new'}.")
+
+
+def build(recipe: Recipe, places: dict, failed: dict, settings: Settings, fingerprint: str, options) -> None:
     if settings.ner:
         model()
     counter(recipe.base)  # before hours of work: a base whose tokenizer cannot be had ends the build
@@ -172,6 +182,13 @@ if __name__ == "__main__":
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that clean (default: all cores)"
     )
+    parser.add_argument(
+        "--push_to_hub", metavar="ORG/NAME", help="publish the configuration `default`, nothing else, when it is built"
+    )
+    parser.add_argument("--public", action="store_true", help="with --push_to_hub: a new repository is not private")
+    parser.add_argument(
+        "--config", default=DEFAULT, help=argparse.SUPPRESS
+    )  # what is asked for by name is refused by name
     try:
         main(parser.parse_args())
     except BadInput as problem:

@@ -91,7 +91,8 @@ def write(
         }
         lines = (f"{json.dumps(pair, ensure_ascii=False)}\n" for pair in decisions.borderline)
         (part / "borderline.jsonl").write_text("".join(lines), encoding="utf-8")
-        _write_card(recipe, report, part / "corpus" / "README.md")
+        card = render_card(recipe, report, f"build/{recipe.name}/corpus")
+        (part / "corpus" / "README.md").write_text(card, encoding="utf-8")
         (part / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _move(part, output)
     return report
@@ -122,17 +123,18 @@ def _move(part: Path, output: Path) -> None:
             (part / name).replace(output / name)
 
 
-def _write_card(recipe: Recipe, report: dict, file: Path) -> None:
-    """Render dataset_card.md; every number in the card comes from the report."""
+def render_card(recipe: Recipe, report: dict, address: str) -> str:
+    """Render dataset_card.md; every number in the card comes from the report. `address` is what `load_dataset` takes."""
     card = DatasetCard.from_template(
         _card_data(recipe, report),
         template_path=str(CARD),
         recipe=recipe,
         report=report,
+        address=address,
         sources={source.name: source for source in recipe.sources},
         published=report["configs"].get("default", {}),
     )
-    file.write_text(str(card), encoding="utf-8")
+    return str(card)
 
 
 def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
