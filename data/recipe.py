@@ -27,6 +27,7 @@ class Source(NamedTuple):
     hub: str = ""
     revision: str = "main"
     hub_files: tuple = ()
+    kaggle: str = ""  # OWNER/NAME/versions/NUMBER
     local: str = ""
     files: tuple = ()
     publisher: str = ""
@@ -63,9 +64,22 @@ def load_recipe(name_or_path: str) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(values, dict) and "extends" in values:
+        return _extended(values, path)
     check_keys(values, {"base", "seed", "sources", "max_tokens"}, {"base", "seed", "sources"}, str(path))
     sources = [source_of(name, entry, path) for name, entry in values["sources"].items()]
     return Recipe(path.stem, path, values["base"], values["seed"], sources, values.get("max_tokens", MOST_TOKENS))
+
+
+def _extended(values: dict, path: Path) -> Recipe:
+    """Another recipe with more sources; a source of the same name takes the place of the other's."""
+    check_keys(values, {"extends", "sources"}, {"extends", "sources"}, str(path))
+    parent = load_recipe(values["extends"])
+    more = [source_of(name, entry, path) for name, entry in values["sources"].items()]
+    names = {source.name for source in more}
+    return parent._replace(
+        name=path.stem, path=path, sources=[source for source in parent.sources if source.name not in names] + more
+    )
 
 
 def source_of(name: str, entry: object, path: Path) -> Source:

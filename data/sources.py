@@ -11,7 +11,7 @@ from pages import read_pages
 from pdf_text import read_pdf
 from recipe import Source
 from rows import BadInput, Post, Reject, Row, question_and_answer
-from tables import json_lines, read_epitome, read_lines, read_pairs, read_posts
+from tables import json_lines, read_epitome, read_lines, read_pairs, read_posts, read_threads, titled
 from transcripts import as_messages, read_annomi, read_sessions
 
 
@@ -26,6 +26,8 @@ def locate(source: Source, local: Path | None) -> tuple[Path, list[Path]]:
         folder, patterns = local / source.local, source.files
     elif source.hub:
         folder, patterns = _download(source), source.hub_files
+    elif source.kaggle:
+        folder, patterns = _download_from_kaggle(source), source.files
     else:
         raise BadInput(f"Source {source.name} is on no hub: give --local DIR with its files in DIR/{source.local}.")
     if not folder.is_dir():
@@ -47,6 +49,20 @@ def _download(source: Source) -> Path:
             f"with its files in DIR/{source.local}."
         ) from error
     return Path(folder)
+
+
+def _download_from_kaggle(source: Source) -> Path:
+    try:
+        from kagglehub import dataset_download
+    except ImportError as error:
+        raise BadInput(f"Source {source.name} is on Kaggle: pip install -e '.[collect]'.") from error
+    try:
+        return Path(dataset_download(source.kaggle))
+    except Exception as error:  # kagglehub lets everything through: its own errors, HTTP's, the archive's
+        raise BadInput(
+            f"Source {source.name} could not be had from Kaggle ({source.kaggle}: {type(error).__name__}): check KAGGLE_API_TOKEN and "
+            f"the network, or give --local DIR with its files in DIR/{source.local}."
+        ) from error
 
 
 def read(source: Source, folder: Path, files: list[Path]) -> Iterator[Row | Post | Reject]:
@@ -87,7 +103,7 @@ def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterat
             if missing:
                 raise BadInput(f"{file} lacks the column {sorted(missing)[0]}: it is no counsel-chat CSV.")
             for number, record in enumerate(table, 1):
-                question = _title_and_text(record["questionTitle"] or "", record["questionText"] or "")
+                question = titled(record["questionTitle"] or "", record["questionText"] or "")
                 # The Hub's CSV says topic, the official export topics, with commas and no space.
                 topic = ", ".join((record.get("topics") or record.get("topic") or "").split(","))
                 messages = question_and_answer(question, record["answerText"] or "")
@@ -96,11 +112,6 @@ def read_counsel_chat(source: Source, files: list[Path], folder: Path) -> Iterat
                 author = (record.get("therapistName") or record.get("therapistInfo") or "").strip().split("\n")[0]
                 group = f"{source.name}:{record['questionID']}"
                 yield Row(source.name, where, messages, topic, group, author.split(",")[0])
-
-
-def _title_and_text(title: str, text: str) -> str:
-    title, text = title.strip(), text.strip()
-    return text if text.lower().startswith(title.lower()) else f"{title}\n\n{text}".strip()
 
 
 READERS = {
@@ -113,6 +124,7 @@ READERS = {
     "epitome": read_epitome,
     "pages": read_pages,
     "pdf": read_pdf,
+    "threads": read_threads,
     "posts": read_posts,
     "lines": read_lines,
 }

@@ -2,8 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from recipe import Source
 from rows import BadInput, Post, Reject, Row, question_and_answer
@@ -20,7 +22,7 @@ def read_pairs(source: Source, files: list[Path], folder: Path) -> Iterator[Row 
     """
     names = _columns(source, {"question", "answer"}, {"topic"})
     for where, record in _records(source, files, folder, names.values()):
-        if record is None:
+        if record is None or not {names["question"], names["answer"]} <= record.keys():
             yield Reject(source.name, where, "a line that is no record", "")
             continue
         question, answer = str(record[names["question"]] or ""), str(record[names["answer"]] or "")
@@ -34,11 +36,31 @@ def read_posts(source: Source, files: list[Path], folder: Path) -> Iterator[Post
     """Yield each record as a post; `columns` say what text and label are called, or their numbers in a file without a header."""
     names = _columns(source, {"text"}, {"label"})
     for where, record in _records(source, files, folder, names.values()):
-        if record is None or not str(record[names["text"]] or "").strip():
+        if record is None or not str(record.get(names["text"]) or "").strip():
             yield Reject(source.name, where, "a line that is no record", "")
             continue
         label = str(record.get(names.get("label")) or "") or None
         yield Post(source.name, where, str(record[names["text"]]), label)
+
+
+def read_threads(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Post | Reject]:
+    """Yield what collect.py wrote, post and best reply a line; a post without a reply stays a post."""
+    for where, line, value in json_lines(files, folder):
+        try:
+            asked = titled(value["title"], value["text"])
+            reply, topic, group = value["reply"], value["topic"], f"{source.name}:{value['id']}"
+        except (TypeError, KeyError, AttributeError):
+            yield Reject(source.name, where, "a line that is no JSON object with id, title, text and reply", line)
+            continue
+        if reply:
+            yield Row(source.name, where, question_and_answer(asked, reply), topic, group)
+        else:
+            yield Post(source.name, where, asked, topic)
+
+
+def titled(title: str, text: str) -> str:
+    title, text = title.strip(), text.strip()
+    return text if text.lower().startswith(title.lower()) else f"{title}\n\n{text}".strip()
 
 
 def read_lines(source: Source, files: list[Path], folder: Path) -> Iterator[Post]:
@@ -94,17 +116,27 @@ def _records(source: Source, files: list[Path], folder: Path, needed) -> Iterato
             for where, _, value in json_lines([file], folder):
                 yield where, value if isinstance(value, dict) else None
             continue
+        if file.suffix == ".parquet":
+            table = pq.ParquetFile(file)
+            _check_columns(source, file, needed, table.schema_arrow.names)
+            records = (record for batch in table.iter_batches(1000) for record in batch.to_pylist())
+            yield from ((f"{name}:row {number}", record) for number, record in enumerate(records, 1))
+            continue
         with file.open(encoding=source.encoding, newline="") as opened:
             reader = csv.reader(opened, delimiter="\t" if file.suffix == ".tsv" else ",", quoting=_quoting(file))
             numbered = all(column.isdigit() for column in needed)
             header = None if numbered else next(reader, [])
-            missing = [] if numbered else sorted(set(needed) - set(header))
-            if missing:
-                raise BadInput(f"Source {source.name}: {file} lacks the column {missing[0]}. Has its schema changed?")
+            if not numbered:
+                _check_columns(source, file, needed, header)
             for number, values in enumerate(reader, 1):
                 keys = header or [str(place) for place in range(len(values))]
                 whole = len(values) >= len(keys) and (header or set(needed) <= set(keys))
                 yield f"{name}:row {number}", dict(zip(keys, values, strict=False)) if whole else None
+
+
+def _check_columns(source: Source, file: Path, needed, present: Iterable[str]) -> None:
+    for column in sorted(set(needed) - set(present)):
+        raise BadInput(f"Source {source.name}: {file} lacks the column {column}. Has its schema changed?")
 
 
 def _quoting(file: Path) -> int:

@@ -2,9 +2,11 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from recipe import Source
+from recipe import Source, load_recipe
 from rows import BadInput, Post, Reject, Row
 from sources import read
 
@@ -96,3 +98,27 @@ def test_a_changed_schema_is_one_sentence_that_names_file_and_column(tmp_path, r
 def test_columns_that_the_recipe_forgot_are_named(tmp_path):
     with pytest.raises(BadInput, match="needs columns answer, question"):
         read_file(tmp_path, "x.csv", "q,a\n1,2\n", source("pairs", columns={"question": "q"}))
+
+
+def test_pairs_come_from_parquet_too(tmp_path):
+    pq.write_table(pa.table({"ask": ["Why?", None], "say": ["Because.", "x"]}), tmp_path / "p.parquet")
+    found = source("pairs", columns={"question": "ask", "answer": "say"})
+    first, second = read(found, tmp_path, [tmp_path / "p.parquet"])
+    assert (said(first), first.where) == (["user: Why?", "assistant: Because."], "p.parquet:row 1")
+    assert said(second)[0] == "user: "
+    with pytest.raises(BadInput, match="lacks the column reply"):
+        list(read(source("pairs", columns={"question": "ask", "answer": "reply"}), tmp_path, [tmp_path / "p.parquet"]))
+
+
+def test_the_papers_recipe_is_the_public_one_and_two_more_that_stay_at_home():
+    public, paper = load_recipe("public"), load_recipe("paper")
+    assert paper.sources[: len(public.sources)] == public.sources
+    more = paper.sources[len(public.sources) :]
+    assert [(one.name, one.redistributable) for one in more] == [("reddit", False), ("x", False)]
+    assert (paper.name, paper.seed) == ("paper", public.seed)
+
+
+def test_a_record_without_a_needed_value_is_a_reject(tmp_path):
+    found = source("pairs", columns={"question": "ask", "answer": "say"})
+    (reject,) = read_file(tmp_path, "p.jsonl", '{"ask": "Why?"}', found)
+    assert (type(reject), reject.reason) == (Reject, "a line that is no record")
