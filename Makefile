@@ -1,6 +1,7 @@
 # make run   from nothing to a conversation on http://127.0.0.1:7860
 # make test  from nothing to every test passed
 # make safety  what screening catches, cuts and costs, as one table
+# make privacy what the anonymiser finds, by kind
 # make check style only; make clean forgets what was built (not the environment)
 
 PYTHON ?= python3
@@ -29,7 +30,7 @@ LOCAL := HF_HUB_OFFLINE=1
 # base's config on the Hub, where this loop does not go.
 export PYTHONWARNINGS = ignore::FutureWarning:transformers.modeling_utils,ignore::UserWarning:peft.utils.save_and_load
 
-.PHONY: run test safety check clean space
+.PHONY: run test safety privacy check clean space
 .DELETE_ON_ERROR:
 
 run: $(RESULTS) space
@@ -76,6 +77,9 @@ test: $(LOOP)/base
 
 safety: | $(READY)
 	@$(PY) benchmarks/safety.py
+
+privacy: | $(READY)
+	@$(PY) benchmarks/privacy.py
 
 check: | $(READY)
 	@$(PY) -m ruff format . && $(PY) -m ruff check --fix .

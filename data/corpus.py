@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
 import names
@@ -17,6 +18,7 @@ from rows import BadInput, sha256_of
 from shards import Decisions, write_rows
 
 
+MEASURED = yaml.safe_load(Path(__file__).with_name("measured.yaml").read_text(encoding="utf-8"))
 MADE_BY = "TheraGen data/build_dataset.py"
 CARD = Path(__file__).parents[1] / "dataset_card.md"
 
@@ -131,6 +133,9 @@ def render_card(recipe: Recipe, report: dict, address: str) -> str:
         recipe=recipe,
         report=report,
         address=address,
+        measured=MEASURED,
+        unseen="presidio-research, templates not looked at",
+        kinds=[kind for kind in MEASURED["own cases, blind"]["rules"] if kind.isupper()] + ["found for nothing"],
         sources={source.name: source for source in recipe.sources},
         published=report["configs"].get("default", {}),
     )

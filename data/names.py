@@ -58,7 +58,7 @@ EMPLOYED = re.compile(
     r"(?i)\b(?:work(?:s|ed|ing)?(?: \w+)? (?:at|for|in|with)|drives? for|(?:job|internship|shift|manager|mechanic|nurse|teacher|chaplain|trainee|employed|teach|volunteer(?:ed)?|intern) (?:\w+ )?(?:at|for)|laid off from|fired (?:from|by)|quit) +(?:the +)?$"
 )
 INSTITUTION = re.compile(
-    rf"\b(?:the +)?(?:[A-ZÀ-Þ][\w'’&.-]* +(?:(?:of|and|&|the|for) +)?){{1,4}}(?i:{ORGANISATIONS})\b(?: +(?:Ltd|Inc|of [A-Z]\w+))?"
+    rf"\b(?:the +)?(?:[A-ZÀ-Þ][\w'’&.-]{{0,40}} +(?:(?:of|and|&|the|for) +)?){{1,4}}(?i:{ORGANISATIONS})\b(?: +(?:Ltd|Inc|of [A-Z]\w+))?"
     r"|\b(?:University|College|Institute|Church|Bank|School|Hospital|Academy|Hospice) of (?:the )?[A-ZÀ-Þ]\w+(?: [A-ZÀ-Þ]\w+)*"
     r"|\b(?:Escuela|Colegio|Instituto|Universidad|École|Lycée|Université|Universität|Klinikum|Gymnasium)(?: (?:de |la |del |des )?[A-ZÀ-Þ]\w+| Nº ?\d+)+"
 )
@@ -72,7 +72,10 @@ WORK_OF_ART = re.compile(
 MY_NAME = re.compile(r"(?i)\bnames?(?: is|['’]?s|:|\?) *$")
 LABELLED = re.compile(r"(?m)^[ \t]*([A-ZÀ-Þ][\w'’-]+):[ \t]")  # who speaks, in a script
 # Nothing but capitals: a name above an address.
-LINE = re.compile(r"(?m)^[ \t?]*((?:[A-ZÀ-Þ][\w'’-]*\.?[ ]){1,3}[A-ZÀ-Þ][\w'’-]+)[ \t]*$")
+LINE = re.compile(
+    rf"(?m)^[ \t?]*((?:[A-ZÀ-Þ][\w'’-]*\.?[ ]){{1,3}}(?:(?:{'|'.join(sorted(PARTICLES))}) ){{0,2}}[A-ZÀ-Þ][\w'’-]+)[ \t]*$"
+)
+LIST = re.compile(r",? (?:and|&) |, ")
 POSSESSIVE = re.compile(r"['’]s$")
 
 
@@ -137,6 +140,7 @@ def find_names(text: str, known: set[str]) -> list[Span]:
     ]
     spans += cued(text, tokens, at)
     spans += capitalised(text, tokens)
+    spans += listed(text, tokens, spans)
     for _, start, end in [span for span in spans if span[0] == "PERSON"]:
         words = [word.lower() for word in WORD.findall(text[start:end])]
         known.update(POSSESSIVE.sub("", word) for word in words if len(word) > 2 and word not in SPARED)
@@ -179,11 +183,15 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
 
 def labelled(text: str) -> Iterator[Span]:
     """Who speaks in a script, and lines that are nothing but a name."""
-    for pattern in (LABELLED, LINE):
-        for match in pattern.finditer(text):
-            words = [word.lower() for word in WORD.findall(match[1])]
-            if not any(word in NO_NAMES or (word in ordinary() and pattern is LABELLED) for word in words):
-                yield "PERSON", *match.span(1)
+    labels = list(LABELLED.finditer(text))
+    some = any(match[1].lower() in FIRST for match in labels)  # then all of them are
+    for match in labels:
+        word = match[1].lower()
+        if word not in NO_NAMES and (some or word not in ordinary()):
+            yield "PERSON", *match.span(1)
+    for match in LINE.finditer(text):
+        if not any(word.lower() in NO_NAMES - PARTICLES for word in WORD.findall(match[1])):
+            yield "PERSON", *match.span(1)
 
 
 def follows_something(text: str, token: Token) -> bool:
@@ -228,12 +236,38 @@ def end_of(text: str, tokens: list[Token], place: int) -> int:
         joins = (
             following.capital and following.plain not in SPARED and (initial or between == " " or not following.opens)
         )
-        small = not following.capital and tokens[end].text.islower() and following.plain in FIRST
+        small = between == " " and is_small_surname(tokens, end)
         particle = following.plain in PARTICLES and end + 2 < len(tokens) and tokens[end + 2].capital
         if not (joins or small or particle):
             break
         end += 1
     return tokens[end].bare_end
+
+
+def is_small_surname(tokens: list[Token], place: int) -> bool:
+    """Whether a word in small letters goes on with a name in small letters: another name, or no word of English, after an initial too."""
+    following = tokens[place + 1]
+    begun = tokens[place].text.islower() and (tokens[place].plain in FIRST or len(tokens[place].text) == 1)
+    if following.capital or not begun:
+        return False
+    if len(following.text) == 1 and following.text not in "iu" and place + 2 < len(tokens):  # "benjamin a seiler"
+        return tokens[place + 2].plain not in no_names() and not tokens[place + 2].capital
+    return following.plain in FIRST or (len(following.plain) > 2 and following.plain not in no_names())
+
+
+def listed(text: str, tokens: list[Token], spans: list[Span]) -> Iterator[Span]:
+    """Names beside a name in a list: "Monjeau, Graves and Reed"."""
+    at = {token.start: place for place, token in enumerate(tokens)}
+    ends = [end for kind, _, end in spans if kind == "PERSON"]
+    while ends:
+        end = ends.pop()
+        beside = LIST.match(text, end)
+        token = tokens[at[beside.end()]] if beside and beside.end() in at else None
+        spared = (SPARED | COMMON | SMALL) if beside and "," not in beside[0] else no_names()
+        if token and token.capital and not token.text.isupper() and token.plain not in spared:
+            last = end_of(text, tokens, at[token.start])
+            yield "PERSON", token.start, last
+            ends.append(last)
 
 
 def capitalised(text: str, tokens: list[Token]) -> Iterator[Span]:
@@ -258,10 +292,12 @@ def stands_out(tokens: list[Token], place: int) -> bool:
     token = tokens[place]
     if token.text in FIRST and len(token.text) > 4:  # in small letters, and no word
         return True
-    if not token.capital or token.text.isupper() or is_headline(tokens, place):
+    if not token.capital or token.text.isupper():
         return False
     if token.plain in FIRST:
         return True
+    if is_headline(tokens, place):
+        return False
     if token.opens:
         return begins_a_sentence(token, tokens[place + 1] if place + 1 < len(tokens) else None)
     return token.plain not in no_names() or token.plain in AMBIGUOUS - SPARED

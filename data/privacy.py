@@ -13,6 +13,7 @@ from stdnum.es import dni
 from stdnum.gb import nhs
 from stdnum.pl import pesel
 
+import helplines
 from names import TITLES, WORDS, find_names
 
 
@@ -28,6 +29,11 @@ KEPT = ("help line", "placeholder")  # claim their place, and stay
 Spans = Sequence[tuple[str, int, int]]  # kind, start, end
 
 CRISIS = yaml.safe_load(Path(__file__).with_name("crisis_lines.yaml").read_text(encoding="utf-8"))
+
+
+def _host(address: str) -> str:
+    return re.sub(r"^https?://", "", address.lower()).removeprefix("www.").split("/")[0]
+
 
 KEYPAD = {letter: digit for digit, letters in enumerate(["ABC", "DEF", "GHI", "JKL", "MNO", "PQRS", "TUV", "WXYZ"], 2)
           for letter in letters}  # fmt: skip
@@ -120,7 +126,7 @@ def _dialled(value: str) -> str:
 
 
 def _is_kept_line(value: str, before: str) -> bool:
-    return _dialled(value) in CRISIS["keep"]
+    return _dialled(value) in HELP_NUMBERS
 
 
 def _is_retired_line(value: str, before: str) -> bool:
@@ -128,8 +134,7 @@ def _is_retired_line(value: str, before: str) -> bool:
 
 
 def _is_kept_site(value: str, before: str) -> bool:
-    host = re.sub(r"^https?://", "", value.lower()).removeprefix("www.").split("/")[0]
-    return host in CRISIS["keep_sites"]
+    return _host(value) in HELP_SITES
 
 
 def _is_phone(value: str, before: str) -> bool:
@@ -194,6 +199,11 @@ def _always(value: str, before: str) -> bool:
     return True
 
 
+# Every line that the Space shows, and some more.
+LINES = [line for country in helplines.countries() for line in helplines.lines(country)]
+HELP_NUMBERS = {*CRISIS["keep"], *(_dialled(phone) for line in LINES for phone in line["phones"])}
+HELP_SITES = {*CRISIS["keep_sites"], *(_host(line[key]) for line in LINES for key in ("url", "chat_url") if line[key])}
+
 # Before digits that may be a telephone number or not.
 CALLED = re.compile(
     r"(?i)\b(call|text|phone|tel|telephone|number|cell|mobile|whatsapp|fax|reach|desk|ring|contact|answering|messages?|dial|sms)\b"
@@ -206,6 +216,8 @@ PHONE = re.compile(
 TOLL_FREE_WORD = re.compile(
     rf"(?<![\w-]){TOLL_FREE}(?=[\d-]*[A-Z])(?:[A-Z0-9]{{3}}[-. ][A-Z0-9]{{4,5}}|[A-Z]{{6,9}})\b(?: \([\d-]{{4,8}}\))?"
 )
+
+ADDRESSED = re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]")
 
 DATE = (
     r"(?:\d{1,2}(?:st|nd|rd|th)?[ ./-](?:of )?(?:\d{1,2}|[A-Z][a-z]{2,8})[ ./,-]+(?:\d{4}|\d{2}\b)|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|"
@@ -224,10 +236,13 @@ ID_CUE = (
 # group "value", that alone is replaced.
 RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
     ("placeholder", r"\[", re.compile(r"\[[A-Z]+_\d+\]"), _always),
+    *[(kind, DIGIT, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
+        ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
+    ("help line", "://", ADDRESSED, _is_kept_site),
     ("EMAIL", "@", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
     ("EMAIL", r"(?i)dot", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
     ("help line", DOTTED, re.compile(rf"(?<![\w@./-])(?:https?://)?{HOST}(?:/[^\s<>\"')\]]*)?"), _is_kept_site),
-    ("URL", "://", re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]"), _always),
+    ("URL", "://", ADDRESSED, _always),
     ("URL", DOTTED, re.compile(rf"(?<![\w@./-])(?:www\.[\w-]+(?:\.[\w-]+)+|{HOST})(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?"),
      _always),
     ("IBAN", DIGIT, re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
@@ -238,8 +253,6 @@ RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
     ("ID", DIGIT, re.compile(r"(?<![\w-])(?:\d{8}[- ]?[A-Z]|\d{11}|\d{4} \d{4} \d{4}|\d{3} \d{3} \d{4})(?![\w-])"), _is_national),
     ("IP", DIGIT, re.compile(r"(?<![\w.:])(?:\d{1,3}\.){3}\d{1,3}(?![\w:]|\.\d)"), _is_ip),
     ("IP", DIGIT, re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])"), _is_ip),
-    *[(kind, DIGIT, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
-        ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
     ("BIRTH", DIGIT, re.compile(rf"(?i:\b(?:born|dob|d\.o\.b\.?|date of birth|birth ?date|birthday)\b)[^.!?\n\d]{{0,20}}?(?P<value>{DATE})"), _always),
     ("BIRTH", DIGIT, re.compile(rf"(?<=[a-z], )(?P<value>{DATE})(?=, |\.$)"), _always),
     ("ADDRESS", DIGIT, re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{WORDS['streets']})\b\.?{AREA}"), _always),
