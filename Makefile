@@ -43,7 +43,7 @@ $(READY): pyproject.toml Makefile
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed: make run PYTHON=python3.12"; exit 2; }
 	@$(PY) -c "import torch" 2>/dev/null || $(MAKE) --no-print-directory torch
-	@$(PIP) -e '.[data,collect,train,space,dev]'
+	@$(PIP) -e '.[data,collect,scale,train,space,dev]'
 	@touch $@
 
 # Without an NVIDIA GPU the CPU build, which Linux does not get by default: the default brings gigabytes of CUDA. A

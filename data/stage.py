@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from duplicates import PERMUTATIONS
 from prepare import STAGED, Item, Settings, prepare
 from rows import joined
+from tokens import counter
 
 
 # Few enough that a build of a thousand rows keeps two cores busy, many enough that starting a batch costs nothing.
@@ -44,6 +45,7 @@ def batches(source: str, items: Iterable[Item]) -> Iterator[Batch]:
 def stage(work: Path, found: Iterable[Batch], settings: Settings, workers: int) -> Iterator[Path]:
     """Yield the file of each prepared batch, in order; batches whose files are in `work` are not prepared again."""
     work.mkdir(parents=True, exist_ok=True)
+    counter(settings.base)  # a base whose tokenizer cannot be had ends the build here
     found = iter(found)
     first = list(islice(found, 2))
     found = chain(first, found)

@@ -197,6 +197,8 @@ def test_a_broken_line_is_a_reject_and_the_build_goes_on(tmp_path):
          "It was [NAME_1] who said so, long ago, in a book that I like and that many people read."),
         ("A robin sang at dawn.\nTell me about the robin.", "A robin sang at dawn.\nTell me about the robin."),
         ("Robin Doe", "[NAME_1]"),
+        ("Be well.\n- [PERSON_2]", "Be well."),
+        ("Who told you?\n[PERSON_2] or somebody else", "Who told you?\n[PERSON_2] or somebody else"),
         ("", ""),
     ],
 )  # fmt: skip
