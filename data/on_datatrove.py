@@ -11,7 +11,6 @@ failed or was killed is simply run again.
 
 import argparse
 import sys
-from pathlib import Path
 
 from build_dataset import arguments, plan, read_all
 from rows import BadInput
