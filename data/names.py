@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -283,9 +284,15 @@ def capitalised(text: str, tokens: list[Token]) -> Iterator[Span]:
             place += 1
             continue
         end = end_of(text, tokens, place)
-        yield kind_of(text, token), token.start, end
-        while place < len(tokens) and tokens[place].start < end:
-            place += 1
+        run = list(takewhile(lambda one: one.start < end, tokens[place : place + 8]))  # noqa: B023  (used up at once)
+        if not is_term(run):
+            yield kind_of(text, token), token.start, end
+        place += len(run)
+
+
+def is_term(run: list[Token]) -> bool:
+    """Whether capitals belong to ordinary words for the most part, as in "Rational Emotive Behavior Theory"."""
+    return run[0].plain not in FIRST and sum(token.plain in no_names() for token in run) > len(run) / 2 > 1
 
 
 def stands_out(tokens: list[Token], place: int) -> bool:
@@ -321,9 +328,9 @@ def no_names() -> frozenset[str]:
 
 
 def is_headline(tokens: list[Token], place: int) -> bool:
-    """Most words around it have capitals too, so that a capital says nothing."""
+    """Most words around it are ordinary ones with capitals too, so that a capital says nothing."""
     near = [token for token in tokens[max(0, place - 5) : place + 6] if len(token.text) > 3]
-    return len(near) >= 4 and sum(token.capital for token in near) > 0.6 * len(near)
+    return len(near) >= 4 and sum(token.capital and token.plain in no_names() for token in near) > 0.5 * len(near)
 
 
 def is_town(text: str, token: Token) -> bool:
