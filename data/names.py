@@ -36,7 +36,7 @@ OPENS = re.compile(r"(?:^|[.!?…:;\n\"“”«(*\[]|\s[-–—~>#])[\s\"“'‘
 
 # Before a name, in small letters or not.
 NAMING = re.compile(
-    r"(?i)\b(?:my (?:full |real |first |middle |maiden |sur)?names?(?: is|['’]?s)?|names?['’]?s|your name\?|name[: ]|(?:i(?:['’]m| am)|was) (?:called|named)|called|named|call (?:me|him|her|them)|calls me|"
+    r"(?i)\b(?:my (?:full |real |first |middle |maiden |sur)?names?(?: is|['’]?s)?|names?['’]?s|(?:maiden|first|last|middle|real|full) names? (?:is|was)|your name\?|name[: ]|(?:i(?:['’]m| am)|was) (?:called|named)|called|named|call (?:me|him|her|them)|calls me|"
     r"(?:people|everyone|friends) calls? me|ich hei(?:ß|ss)e|je m['’]appelle|me llamo|mi nombre es|mi chiamo|signed|sincerely|"
     r"on behalf of|and i['’]?m|says? i['’]m)[,:]? +"
 )
@@ -76,6 +76,7 @@ LABELLED = re.compile(r"(?m)^[ \t]*([A-ZÀ-Þ][\w'’-]+):[ \t]")  # who speaks,
 LINE = re.compile(
     rf"(?m)^[ \t?]*((?:[A-ZÀ-Þ][\w'’-]*\.?[ ]){{1,3}}(?:(?:{'|'.join(sorted(PARTICLES))}) ){{0,2}}[A-ZÀ-Þ][\w'’-]+)[ \t]*$"
 )
+AND_ANOTHER = re.compile(r"[A-ZÀ-Þ][\w'’-]+,? (?:and|&) [A-ZÀ-Þ]")
 LIST = re.compile(r",? (?:and|&) |, ")
 POSSESSIVE = re.compile(r"['’]s$")
 
@@ -173,8 +174,8 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
             if is_name(tokens[place], sure and cue is not TITLED):
                 first = match.start() if cue is TITLED else tokens[place].start
                 yield "PERSON", first, end_of(text, tokens, place)
-            # In small letters, and said to be a name.
-            elif MY_NAME.search(match[0]) and tokens[place].plain not in NO_NAMES:
+            # In small letters or a word, and said to be a name.
+            elif MY_NAME.search(match[0]) and may_be_called(tokens[place]):
                 yield "PERSON", tokens[place].start, small_end(text, tokens, place)
     for match in SELF.finditer(text):
         place = at.get(match.end())
@@ -193,6 +194,10 @@ def labelled(text: str) -> Iterator[Span]:
     for match in LINE.finditer(text):
         if not any(word.lower() in NO_NAMES - PARTICLES for word in WORD.findall(match[1])):
             yield "PERSON", *match.span(1)
+
+
+def may_be_called(token: Token) -> bool:
+    return token.plain not in (SMALL | SPARED if token.capital else NO_NAMES)
 
 
 def follows_something(text: str, token: Token) -> bool:
@@ -247,6 +252,8 @@ def end_of(text: str, tokens: list[Token], place: int) -> int:
 
 def is_small_surname(tokens: list[Token], place: int) -> bool:
     """Whether a word in small letters goes on with a name in small letters: another name, or no word of English, after an initial too."""
+    if place + 1 == len(tokens):
+        return False
     following = tokens[place + 1]
     begun = tokens[place].text.islower() and (tokens[place].plain in FIRST or len(tokens[place].text) == 1)
     if following.capital or not begun:
@@ -264,7 +271,8 @@ def listed(text: str, tokens: list[Token], spans: list[Span]) -> Iterator[Span]:
         end = ends.pop()
         beside = LIST.match(text, end)
         token = tokens[at[beside.end()]] if beside and beside.end() in at else None
-        spared = (SPARED | COMMON | SMALL) if beside and "," not in beside[0] else no_names()
+        sure = beside and (beside[0] != ", " or AND_ANOTHER.match(text, beside.end()))
+        spared = SPARED | COMMON | SMALL if sure else no_names()
         if token and token.capital and not token.text.isupper() and token.plain not in spared:
             last = end_of(text, tokens, at[token.start])
             yield "PERSON", token.start, last
@@ -297,7 +305,9 @@ def is_term(run: list[Token]) -> bool:
 
 def stands_out(tokens: list[Token], place: int) -> bool:
     token = tokens[place]
-    if token.text in FIRST and len(token.text) > 4:  # in small letters, and no word
+    if token.text in FIRST and (
+        len(token.text) > 3 or is_small_surname(tokens, place)
+    ):  # in small letters, and no word
         return True
     if not token.capital or token.text.isupper():
         return False

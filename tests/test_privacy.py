@@ -16,7 +16,7 @@ from privacy import CRISIS, LINES, find, redact, redact_conversation
 MARK = re.compile(r"\{([A-Z]+):([^{}]*)\}")
 
 # Counts on the cases that no rule is written for: most pieces that are found, fewest false alarms.
-BLIND = {"found": 131, "of": 146, "false": 5}
+BLIND = {"found": 132, "of": 146, "false": 5}
 
 
 HELP_LINES = sorted({*CRISIS["keep"], *(phone for line in LINES for phone in line["phones"])})
