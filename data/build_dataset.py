@@ -30,7 +30,7 @@ from rows import BadInput, Reject, file_of
 from shards import Decisions
 from sources import locate, read
 from splitting import split_groups
-from stage import Batch, Kept, batches, kept_rows, load, stage
+from stage import Batch, Kept, batches, kept_rows, stage
 
 
 def main(options: argparse.Namespace) -> None:
@@ -41,9 +41,9 @@ def main(options: argparse.Namespace) -> None:
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
     else:
         batches = read_all(recipe, places, failed, options)
-        tables = [load(file) for file in stage(work, batches, settings, options.workers)]
-        decisions = decide(recipe, kept_rows(tables))
-        report = write(options.output, recipe, fingerprint, tables, decisions, failed)
+        files = list(stage(work, batches, settings, options.workers))
+        decisions = decide(recipe, kept_rows(files))
+        report = write(options.output, recipe, fingerprint, files, decisions, failed)
         shutil.rmtree(work.parent)
         print_report(report, options.output)
     if options.push_to_hub:

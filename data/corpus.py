@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -73,7 +72,7 @@ def write(
     output: Path,
     recipe: Recipe,
     fingerprint: str,
-    tables: list[pa.Table],
+    files: list[Path],
     decisions: Decisions,
     failed: dict[str, str],
 ) -> dict:
@@ -81,7 +80,7 @@ def write(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-part-", dir=output.parent) as temporary:
         part = Path(temporary)
-        counts, configs = write_rows(part, recipe, tables, decisions)
+        counts, configs = write_rows(part, recipe, files, decisions)
         report = {
             "made_by": MADE_BY,
             "recipe": recipe.name,

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from recipe import Recipe, Source
 from rows import file_of, joined, sha256_of
 from splitting import SPLITS
+from stage import load
 
 
 # A file of this many rows has some hundred megabytes; the rows of one are put in order in memory.
@@ -59,15 +60,15 @@ class Decisions(NamedTuple):
     borderline: list[dict]  # pairs next to the threshold of repeats
 
 
-def write_rows(part: Path, recipe: Recipe, tables: list[pa.Table], decisions: Decisions) -> tuple[dict, dict]:
+def write_rows(part: Path, recipe: Recipe, files: list[Path], decisions: Decisions) -> tuple[dict, dict]:
     """Write ledger, rejects, posts and corpus; return counts by source, and by config and split what the report says."""
     counts: dict[str, Counter] = defaultdict(Counter)
-    shards = {split: max(1, -(-rows // SHARD)) for split, rows in _rows_by_split(tables, decisions).items()}
+    shards = {split: max(1, -(-rows // SHARD)) for split, rows in _rows_by_split(files, decisions).items()}
     with ExitStack() as stack:
         ledger = stack.enter_context(pq.ParquetWriter(part / "ledger.parquet", LEDGER, compression="zstd"))
         rejects = stack.enter_context((part / "rejects.jsonl").open("w", encoding="utf-8"))
         posts, rows = Spill(part / "spill", POSTS, stack), Spill(part / "spill", SCHEMA, stack)
-        for entries in decided(recipe, tables, decisions):
+        for entries in decided(recipe, files, decisions):
             ledger.write_table(pa.Table.from_pylist(entries, schema=LEDGER))
             rejected = (entry for entry in entries if entry["fate"] == "dropped")
             rejects.writelines(
@@ -82,11 +83,11 @@ def write_rows(part: Path, recipe: Recipe, tables: list[pa.Table], decisions: De
     return counts, _write_configs(part, shards)
 
 
-def _rows_by_split(tables: list[pa.Table], decisions: Decisions) -> Counter:
+def _rows_by_split(files: list[Path], decisions: Decisions) -> Counter:
     """About how many rows each split will have: enough to choose the number of its files."""
     sizes = Counter(dict.fromkeys(SPLITS, 0))
     number = 0
-    for table in tables:
+    for table in map(load, files):
         kept = table.filter(pc.equal(table["fate"], "kept"))
         for n_windows in pc.list_value_length(kept["windows"]).to_pylist():
             if number not in decisions.repeated:
@@ -95,12 +96,12 @@ def _rows_by_split(tables: list[pa.Table], decisions: Decisions) -> Counter:
     return sizes
 
 
-def decided(recipe: Recipe, tables: list[pa.Table], decisions: Decisions) -> Iterator[list[dict]]:
-    """Yield, table by table, each thing that was read with its last fate and the rows that it became."""
+def decided(recipe: Recipe, files: list[Path], decisions: Decisions) -> Iterator[list[dict]]:
+    """Yield, file by file, each thing that was read with its last fate and the rows that it became."""
     terms = {source.name: source for source in recipe.sources}
     seen: set[str] = set()
     number = 0
-    for table in tables:
+    for table in map(load, files):
         entries = table.drop_columns(["exact", "sketch", "opening"]).to_pylist()
         for entry in entries:
             entry |= {"rows": [], "ids": None, "split": None, "label": entry["topic"]}

@@ -22,7 +22,7 @@ from tokens import counter
 # Few enough that a build of a thousand rows keeps two cores busy, many enough that starting a batch costs nothing.
 BATCH = 500
 
-COLUMNS = ["source", "where", "group", "exact", "opening", "sketch"]
+COLUMNS = ["source", "where", "group", "exact", "opening"]
 
 
 class Batch(NamedTuple):
@@ -100,10 +100,10 @@ def load(file: Path) -> pa.Table:
 
 
 class Kept(NamedTuple):
-    """What is known of the kept rows of many tables without reading their text, in order."""
+    """What is known of the kept rows of many files without reading their text, in order."""
 
-    tables: list[pa.Table]
-    places: np.ndarray  # table and row within it
+    files: list[Path]
+    places: np.ndarray  # file and row within it
     sources: list[str]
     wheres: list[str]
     groups: list[str]
@@ -112,23 +112,25 @@ class Kept(NamedTuple):
     sketches: np.ndarray
 
     def text(self, row: int) -> str:
-        table, place = self.places[row]
-        return joined(self.tables[table]["messages"][int(place)].as_py())
+        file, place = self.places[row]
+        return joined(load(self.files[file])["messages"][int(place)].as_py())
 
 
-def kept_rows(tables: list[pa.Table]) -> Kept:
-    parts = [table.select(COLUMNS).filter(pc.equal(table["fate"], "kept")) for table in tables]
-    places = [
-        np.stack([np.full(len(part), number), np.flatnonzero(pc.equal(table["fate"], "kept"))], axis=1)
-        for number, (table, part) in enumerate(zip(tables, parts, strict=True))
-    ]
-    sketches = np.empty((sum(map(len, parts)), PERMUTATIONS), np.uint32)
+def kept_rows(files: list[Path]) -> Kept:
+    """Gather it file by file: a million rows take half a gigabyte of sketches, and their files stay on disk."""
+    kept = [np.flatnonzero(pc.equal(load(file)["fate"], "kept")) for file in files]
+    places = np.empty((sum(map(len, kept)), 2), np.int64)
+    sketches = np.empty((len(places), PERMUTATIONS), np.uint32)
+    columns: list[list] = [[] for _ in COLUMNS]
     row = 0
-    for part in parts:
-        sketches[row : row + len(part)] = sketch_matrix(part["sketch"].to_pylist())
-        row += len(part)
-    columns = ([value for part in parts for value in part[name].to_pylist()] for name in COLUMNS[:-1])
-    return Kept(tables, np.concatenate([np.empty((0, 2), np.int64), *places]), *columns, sketches)
+    for number, (file, chosen) in enumerate(zip(files, kept, strict=True)):
+        part = load(file).select([*COLUMNS, "sketch"]).take(chosen)
+        stretch = slice(row, row := row + len(part))
+        places[stretch] = np.stack([np.full(len(part), number), chosen], axis=1)
+        sketches[stretch] = sketch_matrix(part["sketch"].to_pylist())
+        for values, name in zip(columns, COLUMNS, strict=True):
+            values += part[name].to_pylist()
+    return Kept(files, places, *columns, sketches)
 
 
 def sketch_matrix(sketches: Sequence[bytes]) -> np.ndarray:

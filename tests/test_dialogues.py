@@ -23,8 +23,8 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
-def test_at_least_120():
-    assert len(DIALOGUES) >= 120
+def test_at_least_400():
+    assert len(DIALOGUES) >= 400
 
 
 def test_form():
