@@ -19,7 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -41,6 +43,7 @@ EXACT, NEAR = 0.03, 0.05  # shares of planted rows
 REPLACED = 1 / 7
 FILE = 100_000
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SETTINGS = Settings(BASE, MOST_TOKENS)
 
 
 def exchanges(real: Path | None) -> list[tuple[str, str]]:
@@ -195,37 +198,39 @@ def found(build: Path, planted: dict[str, dict[int, int]]) -> dict[str, str]:
     return result
 
 
-def per_second(rows: int, work: Callable[[], object]) -> float:
+WAYS = {
+    "cleaning: ours, two processes": lambda folder, out, rows: list(stage(out, in_batches(rows), SETTINGS, 2)),
+    "cleaning: ours in datasets.map(batched, num_proc=2)": lambda folder, out, rows: mapped(folder, out),
+    "cleaning: datatrove's PII, ftfy and token blocks, two tasks": lambda folder, out, rows: datatrove_blocks(
+        folder, out
+    ),
+    "repeats: ours, one process": lambda folder, out, rows: our_repeats(rows),
+    "repeats: datasketch, one process": lambda folder, out, rows: datasketch_repeats(rows),
+    "repeats: datatrove, two tasks": lambda folder, out, rows: datatrove_repeats(folder, out),
+}
+
+
+def rows_a_second(way: str, folder: Path, out: Path) -> float:
+    with (folder / "rows/rows-000.jsonl").open(encoding="utf-8") as file:
+        rows = [question_and_answer(**json.loads(line)) for line in file]
     started = time.perf_counter()
-    work()
-    return rows / (time.perf_counter() - started)
+    WAYS[way](folder, out, rows)
+    return len(rows) / (time.perf_counter() - started)
 
 
 def peers(number: int, real: Path | None, folder: Path, rounds: int = 3) -> None:
-    """Print rows a second of ours and of others on the same rows, in turn, the median of three rounds.
+    """Print rows a second of ours and of others on the same rows, in turn, each in a process of its own; median of three rounds.
 
     Ours does much more to a row than the blocks of datatrove do: the ratio compares what people run, not equal work.
     """
     write_rows(folder / "rows", number, real)
-    with (folder / "rows/rows-000.jsonl").open(encoding="utf-8") as file:
-        conversations = [question_and_answer(**json.loads(line)) for line in file]
-    texts = [joined(messages) for messages in conversations]
-    settings = Settings(BASE, MOST_TOKENS)
-    ways = {
-        "cleaning: ours, two processes": lambda out: list(stage(out, in_batches(conversations), settings, 2)),
-        "cleaning: ours in datasets.map(batched, num_proc=2)": lambda out: mapped(folder, out),
-        "cleaning: datatrove's PII, ftfy and token blocks, two tasks": lambda out: datatrove_blocks(folder, out),
-        "repeats: ours, one process": lambda out: our_repeats(conversations, texts),
-        "repeats: datasketch, one process": lambda out: datasketch_repeats(texts),
-        "repeats: datatrove, two tasks": lambda out: datatrove_repeats(folder, out),
-    }
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
     for turn in range(rounds):
-        for place, (name, work) in enumerate(ways.items()):
-            out = folder / f"out-{turn}-{place}"
-            found[name].append(per_second(number, lambda work=work, out=out: work(out)))
-    for name, speeds in found.items():
-        print(f"  {name}: {statistics.median(speeds):.0f} rows a second")
+        for place, way in enumerate(WAYS):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                found[way].append(pool.submit(rows_a_second, way, folder, folder / f"out-{turn}-{place}").result())
+    for way, speeds in found.items():
+        print(f"  {way}: {statistics.median(speeds):.0f} rows a second")
 
 
 def in_batches(conversations: list[list[dict]]) -> Iterator[Batch]:
@@ -247,7 +252,7 @@ def mapped(folder: Path, out: Path) -> None:
 def in_map(columns: dict) -> dict:
     asked = zip(columns["question"], columns["answer"], strict=True)
     rows = [Row("rows", "rows:0", question_and_answer(*pair), None, "0") for pair in asked]
-    table = prepare(rows, Settings(BASE, MOST_TOKENS)).select(["fate", "reason", "messages"])
+    table = prepare(rows, SETTINGS).select(["fate", "reason", "messages"])
     return table.to_pydict()
 
 
@@ -306,16 +311,16 @@ def datatrove_repeats(folder: Path, out: Path) -> None:
     run_datatrove(out / "4", [datatrove_reader(folder), MinhashDedupFilter(names[2])])
 
 
-def our_repeats(conversations: list[list[dict]], texts: list[str]) -> None:
-    left = traces(conversations)
+def our_repeats(conversations: list[list[dict]]) -> None:
+    texts, left = list(map(joined, conversations)), traces(conversations)
     repeats([one.exact for one in left], sketch_matrix([one.sketch for one in left]), texts.__getitem__)
 
 
-def datasketch_repeats(texts: list[str]) -> None:
+def datasketch_repeats(conversations: list[list[dict]]) -> None:
     from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=0.7, num_perm=128)
-    for row, text in enumerate(texts):
+    for row, text in enumerate(map(joined, conversations)):
         sketch = MinHash(num_perm=128)
         sketch.update_batch([run.encode() for run in shingles(text)])
         if not index.query(sketch):
