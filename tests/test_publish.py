@@ -1,6 +1,7 @@
 """A built corpus is pushed to a hub on loopback by the real client and comes back through `load_dataset`."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,14 +17,14 @@ def hub():
         yield server
 
 
-@pytest.fixture
-def both(small, tmp_path):  # noqa: F811
+@pytest.fixture(scope="module")
+def both(small, tmp_path_factory):  # noqa: F811
     """The small recipe, with a second copy of its source that nobody may pass on."""
     text = (small / "small.yaml").read_text(encoding="utf-8")
     head, source = text.split("sources:\n", 1)
     closed = source.replace("counsel-chat:", "closed:", 1).replace("redistributable: true", "redistributable: false")
     closed = closed.replace("local: counsel-chat", "local: closed")
-    folder = tmp_path / "both"
+    folder = tmp_path_factory.mktemp("both")
     (folder / "counsel-chat").mkdir(parents=True)
     (folder / "closed").mkdir()
     lines = (small / "counsel-chat/counselchat-data.csv").read_text(encoding="utf-8").splitlines()
@@ -31,6 +32,19 @@ def both(small, tmp_path):  # noqa: F811
         (folder / name / "counselchat-data.csv").write_text("\n".join([lines[0], *rows]) + "\n", encoding="utf-8")
     (folder / "small.yaml").write_text(f"{head}sources:\n{source}\n{closed}\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def built(both, tmp_path_factory):
+    output = tmp_path_factory.mktemp("built") / "out"
+    build(both, output)
+    return output
+
+
+@pytest.fixture
+def out(built, tmp_path):
+    """A build of its own for each test, up to date."""
+    return shutil.copytree(built, tmp_path / "out")
 
 
 def push(folder, output, hub, *options: str, check: bool = True):
@@ -55,8 +69,8 @@ def push(folder, output, hub, *options: str, check: bool = True):
     return command("data/build_dataset.py", *arguments, *options, check=check, **asked)
 
 
-def test_only_what_may_be_published_reaches_the_hub_and_the_card_last(both, tmp_path, hub):
-    push(both, tmp_path / "out", hub)
+def test_only_what_may_be_published_reaches_the_hub_and_the_card_last(both, out, tmp_path, hub):
+    push(both, out, hub)
     rows, card = hub.commits["org/corpus"]
     assert set(rows) == {"lfsFile"}
     assert card == {"file": ["README.md"]}
@@ -70,8 +84,8 @@ def test_only_what_may_be_published_reaches_the_hub_and_the_card_last(both, tmp_
     assert b'load_dataset("org/corpus")' in files["README.md"]
 
 
-def test_what_was_pushed_is_what_load_dataset_gives(both, tmp_path, hub):
-    push(both, tmp_path / "out", hub)
+def test_what_was_pushed_is_what_load_dataset_gives(both, out, tmp_path, hub):
+    push(both, out, hub)
     script = tmp_path / "load.py"
     script.write_text(
         "import datasets, json\n"
@@ -80,18 +94,18 @@ def test_what_was_pushed_is_what_load_dataset_gives(both, tmp_path, hub):
     asked = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "other-home")}
     loaded = json.loads(command(script, **asked).stdout.splitlines()[-1])
     built = {
-        name: sorted(pq.read_table(next((tmp_path / "out/corpus/data").glob(f"{name}-*")))["id"].to_pylist())
-        for name in loaded
+        name: sorted(pq.read_table(next((out / "corpus/data").glob(f"{name}-*")))["id"].to_pylist()) for name in loaded
     }
     assert loaded == built
 
 
-def test_a_second_push_takes_the_first_ones_rows_away_with_its_card(both, tmp_path, hub):
-    push(both, tmp_path / "out", hub)
+def test_a_second_push_takes_the_first_ones_rows_away_with_its_card(both, out, tmp_path, hub):
+    push(both, out, hub)
     before = {name for name in hub.files["org/corpus"] if name != "README.md"}
+    both = shutil.copytree(both, tmp_path / "both")
     file = both / "counsel-chat/counselchat-data.csv"
     file.write_text(file.read_text().replace("Try leaving", "Consider leaving"))
-    push(both, tmp_path / "out", hub)
+    push(both, out, hub)
     assert len(hub.commits["org/corpus"]) == 4
     last = hub.commits["org/corpus"][-1]
     assert last["file"] == ["README.md"]
@@ -99,26 +113,26 @@ def test_a_second_push_takes_the_first_ones_rows_away_with_its_card(both, tmp_pa
     assert last["deletedFile"]
 
 
-def test_a_hub_that_refuses_is_one_sentence_and_the_next_try_goes_on(both, tmp_path, hub):
+def test_a_hub_that_refuses_is_one_sentence_and_the_next_try_goes_on(both, out, tmp_path, hub):
     hub.refuse_next_commit = True
-    result = push(both, tmp_path / "out", hub, check=False)
+    result = push(both, out, hub, check=False)
     assert result.returncode == 2
     assert "HF_TOKEN" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
-    assert "up to date" in push(both, tmp_path / "out", hub).stdout
+    assert "up to date" in push(both, out, hub).stdout
     assert "README.md" in hub.files["org/corpus"]
 
 
-def test_the_whole_corpus_is_never_pushed(both, tmp_path, hub):
-    result = push(both, tmp_path / "out", hub, "--config", "full", check=False)
+def test_the_whole_corpus_is_never_pushed(both, out, tmp_path, hub):
+    result = push(both, out, hub, "--config", "full", check=False)
     assert (result.returncode, hub.files) == (2, {})
     assert "only default can be pushed" in result.stderr
-    assert not (tmp_path / "out").exists()
 
 
-def test_a_corpus_of_closed_sources_alone_is_never_pushed(both, tmp_path, hub):
+def test_a_corpus_of_closed_sources_alone_is_never_pushed(both, out, tmp_path, hub):
+    both = shutil.copytree(both, tmp_path / "both")
     text = (both / "small.yaml").read_text(encoding="utf-8")
     (both / "small.yaml").write_text(text.replace("redistributable: true", "redistributable: false"), encoding="utf-8")
-    result = push(both, tmp_path / "out", hub, check=False)
+    result = push(both, out, hub, check=False)
     assert (result.returncode, hub.files) == (2, {})
     assert "no row that may be published" in result.stderr
