@@ -28,9 +28,10 @@ NEIGHBOURS = 32
 # Beyond it, two values a band would propose more unrelated pairs than can be looked at.
 MANY = 50_000
 
-SAME, NEARLY = "the same as an earlier row", "nearly the same as an earlier row"
-# Hello, how are you? opens hundreds of unrelated conversations.
+# Words of a first message; "Hello, how are you?" opens hundreds of unrelated conversations.
 LONG_ENOUGH = 8
+
+SAME, NEARLY = "the same as an earlier row", "nearly the same as an earlier row"
 
 Texts = Callable[[int], str]
 
