@@ -24,9 +24,9 @@ from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import Pair, closest, related_groups, repeats
 from ner import model
 from prepare import Settings
-from publish import DEFAULT, NOT_TO_BE_PUSHED, publish
+from publish import DEFAULT, publish
 from recipe import Recipe, Source, load_recipe
-from rows import BadInput, Reject, file_of
+from rows import BadInput, Reject, file_of, run
 from shards import Decisions
 from sources import locate, read
 from splitting import split_groups
@@ -35,7 +35,9 @@ from stage import Batch, Kept, batches, kept_rows, stage
 
 def main(options: argparse.Namespace) -> None:
     if options.config != DEFAULT:  # before hours of work
-        raise BadInput(NOT_TO_BE_PUSHED.format(options.config))
+        raise BadInput(
+            f"Configuration {options.config} may hold rows that nobody may pass on: only {DEFAULT} can be pushed."
+        )
     recipe, places, failed, settings, fingerprint, work = plan(options)
     if is_up_to_date(options.output, recipe, fingerprint):
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
@@ -47,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
         shutil.rmtree(work.parent)
         print_report(report, options.output)
     if options.push_to_hub:
-        address = publish(options.output, recipe, options.push_to_hub, public=options.public, config=options.config)
+        address = publish(options.output, recipe, options.push_to_hub, public=options.public)
         print(f"Pushed to {address}, {'for everybody to see' if options.public else 'private if it is new'}.")
 
 
@@ -197,8 +199,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--config", default=DEFAULT, help=argparse.SUPPRESS
     )  # what is asked for by name is refused by name
-    try:
-        main(parser.parse_args())
-    except BadInput as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
+    run(main, parser.parse_args())

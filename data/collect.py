@@ -13,13 +13,12 @@ import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from rows import BadInput
+from rows import BadInput, run
 
 
 USER_AGENT = "python:theragen:0.1 (corpus of supportive replies)"
@@ -142,11 +141,4 @@ if __name__ == "__main__":
     parser.add_argument("names", nargs="+", help="subreddits, or search terms of X")
     parser.add_argument("--output", required=True, type=Path, help="folder; one .jsonl file for each name")
     parser.add_argument("--limit", type=int, default=1000, help="posts of each name (default: 1000)")
-    try:
-        main(parser.parse_args())
-    except BadInput as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
-    except ImportError as problem:
-        print(f"{problem.name} is not installed: pip install -e '.[collect]'", file=sys.stderr)
-        sys.exit(2)
+    run(main, parser.parse_args(), extra="collect")

@@ -6,13 +6,12 @@ python data/follow.py build/public 3f2a9c01d4e5b678          (an id of the corpu
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rows import BadInput
+from rows import BadInput, run
 
 
 def main(build: Path, wanted: str) -> None:
@@ -59,8 +58,4 @@ if __name__ == "__main__":
     parser.add_argument("build", type=Path, help="folder of the build")
     parser.add_argument("wanted", help="place as in rejects.jsonl (file:line), or id of a row")
     arguments = parser.parse_args()
-    try:
-        main(arguments.build, arguments.wanted)
-    except BadInput as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
+    run(main, arguments.build, arguments.wanted)

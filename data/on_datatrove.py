@@ -10,10 +10,9 @@ failed or was killed is simply run again.
 """
 
 import argparse
-import sys
 
 from build_dataset import arguments, plan, read_all
-from rows import BadInput
+from rows import run
 from stage import prepare_into
 
 
@@ -52,11 +51,4 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, default=10, help="shares of the work (default: 10)")
     parser.add_argument("--slurm", metavar="PARTITION", help="run as jobs of Slurm rather than on this machine")
     parser.add_argument("--time", default="4:00:00", help="of a Slurm job at most")
-    try:
-        main(parser.parse_args())
-    except BadInput as problem:
-        print(problem, file=sys.stderr)
-        sys.exit(2)
-    except ImportError as problem:
-        print(f"{problem.name} is not installed: pip install -e '.[scale]'", file=sys.stderr)
-        sys.exit(2)
+    run(main, parser.parse_args(), extra="scale")

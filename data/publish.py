@@ -12,17 +12,14 @@ from rows import BadInput
 
 
 DEFAULT = "default"
-NOT_TO_BE_PUSHED = f"Configuration {{}} may hold rows that nobody may pass on: only {DEFAULT} can be pushed."
 
 
-def publish(build: Path, recipe: Recipe, repo: str, *, public: bool = False, config: str = DEFAULT) -> str:
+def publish(build: Path, recipe: Recipe, repo: str, *, public: bool = False) -> str:
     """Push `default` to the dataset `repo` and return its address; private unless `public`, the card last.
 
     The files of an earlier push go in the commit that brings the new card, so that whoever loads the corpus meanwhile gets
-    one whole version. Raises BadInput for any other configuration and where the Hub refuses.
+    one whole version. Raises BadInput where there is nothing to publish and where the Hub refuses.
     """
-    if config != DEFAULT:
-        raise BadInput(NOT_TO_BE_PUSHED.format(config))
     report = json.loads((build / "report.json").read_text(encoding="utf-8"))
     if DEFAULT not in report["configs"]:
         raise BadInput(f"{build} holds no row that may be published: nothing was pushed.")

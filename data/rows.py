@@ -1,12 +1,33 @@
 """What readers yield, what cleaning steps take and give back, and the one error a build ends with."""
 
 import hashlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 
 class BadInput(Exception):
     """A build cannot go on; the message is one sentence for the person who started it."""
+
+
+def run(main: Callable[..., None], *arguments: object, extra: str = "") -> None:
+    """Run a script's main: what it cannot go on without is one sentence on stderr and exit code 2.
+
+    A missing library counts as such where `extra` names the extra of the project that installs it.
+    """
+    try:
+        main(*arguments)
+    except BadInput as problem:
+        sentence = str(problem)
+    except ImportError as problem:
+        if not extra:
+            raise
+        sentence = f"{problem.name} is not installed: pip install -e '.[{extra}]'"
+    else:
+        return
+    sys.stderr.write(f"{sentence}\n")
+    sys.exit(2)
 
 
 class Row(NamedTuple):

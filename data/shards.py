@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from duplicates import SAME
 from recipe import Recipe, Source
 from rows import file_of, joined, sha256_of
 from splitting import SPLITS
@@ -115,7 +116,7 @@ def _decide(entry: dict, number: int, decisions: Decisions, terms: dict[str, Sou
     group = decisions.groups.get(number)  # of rows that stay
     rows = [row for row in _rows(entry, group, terms) if row["id"] not in seen] if group is not None else []
     if not rows:
-        reason = decisions.repeated.get(number, "the same as an earlier row")
+        reason = decisions.repeated.get(number, SAME)
         entry |= {"fate": "dropped", "reason": reason, "text": joined(entry["messages"])}
         return
     ids = [row["id"] for row in rows]
