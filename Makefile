@@ -64,7 +64,7 @@ $(CORPUS): $(LOOP)/base $(wildcard data/*.py data/*.yaml data/recipes/*.yaml dat
 
 $(ADAPTER): $(CORPUS) train/recipes/cpu.yaml train/sft.py train/loading.py train/run_record.py
 	@echo "Training (minutes; Ctrl-C keeps a checkpoint). Next: scoring."
-	@$(LOCAL) $(FAST_MALLOC) $(PY) train/sft.py --config train/recipes/cpu.yaml --resume
+	@$(LOCAL) $(FAST_MALLOC) $(PY) train/sft.py --config train/recipes/cpu.yaml --resume --overwrite
 
 $(RESULTS): $(ADAPTER) train/score.py train/perplexity.py train/replies.py train/card.py model_card.md
 	@echo "Scoring. Next: the chat."

@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 
+pytest_plugins = ["tiny"]  # the base and corpus that training tests run on
+
 ROOT = Path(__file__).parents[1]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
 

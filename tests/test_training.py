@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(loop, tmp_path):
     assert not (out / "run.json").exists()
 
     refused = command(*run, check=False)
-    assert (refused.returncode, "--resume" in refused.stderr.splitlines()[-1]) == (2, True)
+    assert (refused.returncode, "add --resume to go on" in refused.stderr.splitlines()[-1]) == (2, True)
     other = command(*run, "--resume", "--learning_rate", "0.1", check=False)
     assert (other.returncode, "other data or settings" in other.stderr.splitlines()[-1]) == (2, True)
 

@@ -21,4 +21,17 @@ def load_conversations(name: str | None, config: str | None, split: str) -> Data
         raise ValueError(f"{name} has no column messages; its columns are {', '.join(rows.column_names)}.")
     if not len(rows):
         raise ValueError(f"The {split} split of {name} is empty.")
+    check_rows(rows, name)
     return rows
+
+
+def check_rows(rows: Dataset, name: str) -> None:
+    """Raise ValueError naming the first row whose roles do not alternate, or do not end with a reply."""
+    for number, messages in enumerate(rows["messages"]):
+        roles = [message["role"] for message in messages]
+        turns = roles[1:] if roles[:1] == ["system"] else roles
+        if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
+            raise ValueError(
+                f"Row {number} of {name} has the roles {', '.join(roles) or 'of nobody'}: "
+                "user and assistant must take turns, the person first and a reply last."
+            )

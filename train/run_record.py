@@ -17,14 +17,15 @@ from card import render_model_card
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers")
 # Values that may differ between a run and its resumption without making it another run.
-PLACE_ONLY = {"resume", "resume_from_checkpoint", "output_dir", "logging_dir", "run_name", "disable_tqdm"}
+PLACE_ONLY = {"resume", "overwrite", "resume_from_checkpoint", "output_dir", "logging_dir", "run_name", "disable_tqdm"}
 
 
-def inputs_of(rows, script, training, model_args) -> dict:
+def inputs_of(rows, held_out, script, training, model_args) -> dict:
     """Describe everything that decides the outcome of a run: data, chosen values and the base's weights."""
     settings = {**chosen(script), **chosen(model_args), **chosen(training)}
     return {
         "data": {"name": script.dataset_name, "rows": len(rows), "sha256": fingerprint(rows)},
+        "held_out": {"rows": len(held_out), "sha256": fingerprint(held_out)} if held_out else None,
         "base": {
             "id": model_args.model_name_or_path,
             "revision": model_args.model_revision,
@@ -47,17 +48,6 @@ def fingerprint(rows) -> str:
     for messages in rows["messages"]:
         digest.update(json.dumps(messages, sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def check_same_inputs(folder: Path, inputs: dict, resuming: bool) -> None:
-    """Note a new run's inputs in its folder, or raise ValueError when the checkpoint there came from other inputs."""
-    note = folder / "inputs.json"
-    if resuming and (not note.is_file() or json.loads(note.read_text()) != inputs):
-        raise ValueError(
-            f"The checkpoint in {folder} came from other data or settings: remove the folder to start anew."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(note, inputs)
 
 
 def write_adapter(trainer, inputs: dict, seconds: float) -> None:

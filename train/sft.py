@@ -1,88 +1,91 @@
 """Train a LoRA adapter on a conversation corpus with TRL's SFTTrainer.
 
     python train/sft.py --config train/recipes/cpu.yaml
-    python train/sft.py --config train/recipes/cpu.yaml --resume        # go on after Ctrl-C
+    python train/sft.py --config train/recipes/cpu.yaml --resume        # go on after Ctrl-C or a crash
     python train/sft.py --config train/recipes/cpu.yaml \\
         --dataset_name build/public/corpus --output_dir build/public/adapter
+    accelerate launch --num_processes 2 train/sft.py --config train/recipes/paper.yaml
 
-Every field of TRL's SFTConfig and ModelConfig can stand in the recipe or on the command line, which wins.
+Every field of TRL's SFTConfig and ModelConfig and of train/arguments.py can stand in the recipe or on the command
+line, which wins.
 """
 
-import signal
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
-from trl import (
-    ModelConfig,
-    ScriptArguments,
-    SFTConfig,
-    SFTTrainer,
-    TrlParser,
-    get_peft_config,
-    get_quantization_config,
-)
+from accelerate import PartialState
+from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
+from trl import SFTConfig, get_peft_config, get_quantization_config
 
+from arguments import Arguments, parse
 from base_model import BaseUnavailable, best_dtype, resolve
+from callbacks import StopOnCtrlC, watchers
+from checkpoints import find_checkpoint
 from loading import load_conversations
-from run_record import check_same_inputs, inputs_of, write_adapter
+from preflight import check_machine, check_template, sentence_of
+from run_record import inputs_of, write_adapter
+from trainer import SupportTrainer
+from unfreezing import GradualUnfreezing, phases_of
 
 
-@dataclass
-class Arguments(ScriptArguments):
-    resume: bool = field(default=False, metadata={"help": "go on from the last checkpoint in output_dir, if any"})
-    base_id: str = field(
-        default=None, metadata={"help": "Hub id that adapter_config.json names when the base is a local folder"}
-    )
-
-
-class StopOnCtrlC(TrainerCallback):
-    """Finish the step, leave a checkpoint and stop; a second Ctrl-C ends the process at once."""
-
-    def __init__(self):
-        self.stopped = False
-        signal.signal(signal.SIGINT, self._stop)
-
-    def _stop(self, *_):
-        self.stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def on_step_end(self, args, state, control, **_):
-        control.should_save |= self.stopped
-        control.should_training_stop |= self.stopped
-
-
-def main(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> None:
-    rows = load_conversations(script.dataset_name, script.dataset_config, script.dataset_train_split)
-    inputs = inputs_of(rows, script, training, model_args)
-    model, tokenizer = load_model(model_args, script.base_id)
-    checkpoint = find_checkpoint(script, training, inputs)
+def main(script: Arguments, training: SFTConfig, model_args) -> None:
+    rows, held_out = load_rows(script, training)
+    inputs = inputs_of(rows, held_out, script, training, model_args)
+    check_machine(model_args, training)
+    checkpoint = on_first_process(find_checkpoint, Path(training.output_dir), inputs, script.resume, script.overwrite)
     stop = StopOnCtrlC()
-    trainer = SFTTrainer(
-        model=model,
-        args=training,
-        train_dataset=rows,
-        processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
-        callbacks=[stop],
-    )
+    trainer = build_trainer(script, training, model_args, rows, held_out, callbacks=[stop])
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(f"Stopped after step {trainer.state.global_step}; --resume goes on from there.")
-    write_adapter(trainer, inputs, seconds=time.monotonic() - started)
-    print(f"Adapter in {training.output_dir}. Next: python train/score.py --adapter {training.output_dir}")
+    if trainer.is_world_process_zero():
+        write_adapter(trainer, inputs, seconds=time.monotonic() - started)
+        print(f"Adapter in {training.output_dir}. Next: python train/score.py --adapter {training.output_dir}")
 
 
-def load_model(model_args: ModelConfig, base_id: str | None):
+def load_rows(script: Arguments, training: SFTConfig):
+    """Return the rows to learn from and, when the recipe evaluates or draws curves, the held-out ones."""
+    rows = load_conversations(script.dataset_name, script.dataset_config, script.dataset_train_split)
+    wanted = training.eval_strategy != "no" or script.curves
+    held_out = (
+        load_conversations(script.dataset_name, script.dataset_config, script.dataset_test_split) if wanted else None
+    )
+    return rows, held_out
+
+
+def build_trainer(
+    script: Arguments, training: SFTConfig, model_args, rows, held_out=None, callbacks=()
+) -> SupportTrainer:
+    """Load the base and put it, a fresh adapter and the recipe's callbacks into a trainer; raises ValueError."""
+    set_seed(training.seed)  # TRL draws the adapter's first weights before the trainer sets it
+    model, tokenizer = load_model(model_args, script.base_id, training.chat_template_path)
+    check_template(tokenizer, training)
+    callbacks = [*callbacks, *watchers(script, tokenizer, held_out, training)]
+    if script.unfreeze:
+        callbacks.append(GradualUnfreezing(phases_of(script.unfreeze)))
+    if script.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
+    return SupportTrainer(
+        model=model,
+        args=training,
+        train_dataset=rows.select_columns("messages"),
+        eval_dataset=held_out.select_columns("messages") if training.eval_strategy != "no" else None,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+        callbacks=callbacks,
+        label_smoothing=script.label_smoothing,
+        empathy_weight=script.empathy_weight,
+        schedule=script.schedule,
+    )
+
+
+def load_model(model_args, base_id: str | None, template: str | None = None):
     """Load base and tokenizer; the model carries the name that PEFT writes into adapter_config.json."""
     base = model_args.model_name_or_path
-    require(base_id or not Path(base).is_dir(), f"{base} is a folder of this machine: add --base_id with its Hub id.")
-    dtype = best_dtype() if model_args.dtype == "auto" else getattr(torch, model_args.dtype)
+    dtype = best_dtype() if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
     folder = resolve(base)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -94,31 +97,23 @@ def load_model(model_args: ModelConfig, base_id: str | None):
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, revision=model_args.model_revision)
     except OSError as error:
-        raise ValueError(
-            f"The base {base} could not be loaded: check its Hub id, its access terms and the network."
-        ) from error
+        raise ValueError(sentence_of(error, base)) from error
+    if template:
+        tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
     model.name_or_path = base_id or base
     return model, tokenizer
 
 
-def find_checkpoint(script: Arguments, training: SFTConfig, inputs: dict) -> str | None:
-    """Return the checkpoint to go on from, refusing to mix runs of different inputs in one folder."""
-    folder = Path(training.output_dir)
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if checkpoint:
-        require(script.resume, f"{folder} holds an unfinished run: add --resume to go on, or remove the folder.")
-    check_same_inputs(folder, inputs, resuming=checkpoint is not None)
-    return checkpoint
-
-
-def require(condition: object, sentence: str) -> None:
-    if not condition:
-        raise ValueError(sentence)
+def on_first_process(function, *arguments):
+    """Let one process look at the disk first: what it changes there, the others must find changed."""
+    state = PartialState()
+    with state.main_process_first():
+        return function(*arguments)
 
 
 if __name__ == "__main__":
     try:
-        main(*TrlParser((Arguments, SFTConfig, ModelConfig)).parse_args_and_config())
+        main(*parse())
     except FileNotFoundError as problem:
         print(f"There is no file {problem.filename}: the recipes are in train/recipes.", file=sys.stderr)
         sys.exit(2)
