@@ -60,6 +60,8 @@ def check(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> No
         require(
             0 <= getattr(script, name) < 1, f"{name} is {getattr(script, name)}: choose 0 or more and less than 1."
         )
+    template = training.chat_template_path
+    require(not template or Path(template).is_file(), f"There is no chat template in {template}.")
     if script.unfreeze:
         phases_of(script.unfreeze)
     evaluates = training.eval_strategy != "no"
