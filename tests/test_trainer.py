@@ -1,6 +1,7 @@
 """The trainer against TRL's own and against formulas worked by hand, on a base of four layers."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -107,6 +108,21 @@ def test_packed_rows_do_not_see_each_other(tiny, tmp_path):
     apart = run(tiny, tmp_path / "apart", "--per_device_train_batch_size", "24", "--learning_rate", "0", steps=1)
     packed = ["--packing", "true", "--per_device_train_batch_size", "24", "--learning_rate", "0"]
     assert losses(run(tiny, tmp_path / "packed", *packed, steps=1)) == pytest.approx(losses(apart), abs=1e-3)
+
+
+def test_packed_and_separate_logits_agree(tiny, tmp_path):
+    packed = ["--packing", "true", "--per_device_train_batch_size", "4", "--output_dir", str(tmp_path)]
+    script, training, model_args = parse([*tiny, *packed])
+    trainer = build_trainer(script, training, model_args, *load_rows(script, training))
+    batch = next(iter(trainer.get_train_dataloader()))
+    starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), batch["input_ids"].shape[1]]
+    assert len(starts) > 4
+    model = trainer.model.eval()
+    with torch.no_grad():
+        together = model(**{name: value for name, value in batch.items() if name != "labels"}).logits[0]
+        for start, end in pairwise(starts):
+            alone = model(input_ids=batch["input_ids"][:, start:end]).logits[0]
+            torch.testing.assert_close(together[start:end], alone, rtol=0, atol=1e-3)
 
 
 def test_empathy_loss_by_hand():

@@ -1,8 +1,13 @@
-"""What watches a run: Ctrl-C."""
+"""What watches a run: Ctrl-C, and scenarios answered at each evaluation."""
 
+import random
 import signal
+from pathlib import Path
 
 from transformers import TrainerCallback
+
+from checks import check, load_scenarios, pass_rates
+from curves import answer, before, read_lines, write_lines
 
 
 class StopOnCtrlC(TrainerCallback):
@@ -21,6 +26,31 @@ class StopOnCtrlC(TrainerCallback):
         control.should_training_stop |= self.stopped
 
 
-def watchers(script, tokenizer, held_out, training) -> list[TrainerCallback]:
-    """Return the callbacks that the recipe asks for."""
-    return []
+class ScenarioCheck(TrainerCallback):
+    """Answer `count` scenarios, the same ones by the run's seed, at each evaluation and check the replies by code.
+
+    Beside the adapter: scenario_rates.jsonl (share passed by behaviour) and scenario_replies.jsonl. Trackers get the
+    shares as eval/scenarios/NAME. The model answers alone here, without the Space's screening and cards.
+    """
+
+    def __init__(self, trainer, count: int, max_new_tokens: int = 96):
+        self.trainer, self.max_new_tokens = trainer, max_new_tokens
+        self.scenarios = random.Random(trainer.args.seed).sample(load_scenarios(), count)
+        self.files = [Path(trainer.args.output_dir, f"scenario_{name}.jsonl") for name in ("rates", "replies")]
+
+    def on_evaluate(self, args, state, control, **_):
+        if not state.is_world_process_zero:
+            return
+        prompts = [scenario["turns"] for scenario in self.scenarios]
+        replies = answer(self.trainer.model, self.trainer.processing_class, prompts, self.max_new_tokens)
+        results = [check(scenario, reply) for scenario, reply in zip(self.scenarios, replies, strict=True)]
+        when, rates = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}, pass_rates(results)
+        wanted = control.should_log  # logging takes the mark away by which the training loss is still to be logged
+        self.trainer.log({f"eval_scenarios/{name}": rate for name, rate in rates.items()})
+        control.should_log = wanted
+        rows = [
+            {**when, "scenario": scenario["id"], "reply": reply, "failed": [n for n, ok in result.items() if not ok]}
+            for scenario, reply, result in zip(self.scenarios, replies, results, strict=True)
+        ]
+        for file, records in zip(self.files, ([{**when, **rates}], rows), strict=True):
+            write_lines(file, [*before(read_lines(file), state.global_step), *records])

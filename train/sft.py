@@ -21,8 +21,9 @@ from trl import SFTConfig, get_peft_config, get_quantization_config
 
 from arguments import Arguments, parse
 from base_model import BaseUnavailable, best_dtype, resolve
-from callbacks import StopOnCtrlC, watchers
+from callbacks import ScenarioCheck, StopOnCtrlC
 from checkpoints import find_checkpoint
+from curves import Curves
 from loading import load_conversations
 from preflight import check_machine, check_template, sentence_of
 from run_record import inputs_of, write_adapter
@@ -63,12 +64,12 @@ def build_trainer(
     set_seed(training.seed)  # TRL draws the adapter's first weights before the trainer sets it
     model, tokenizer = load_model(model_args, script.base_id, training.chat_template_path)
     check_template(tokenizer, training)
-    callbacks = [*callbacks, *watchers(script, tokenizer, held_out, training)]
+    callbacks = list(callbacks)
     if script.unfreeze:
         callbacks.append(GradualUnfreezing(phases_of(script.unfreeze)))
     if script.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
-    return SupportTrainer(
+    trainer = SupportTrainer(
         model=model,
         args=training,
         train_dataset=rows.select_columns("messages"),
@@ -80,6 +81,11 @@ def build_trainer(
         empathy_weight=script.empathy_weight,
         schedule=script.schedule,
     )
+    if script.scenarios:
+        trainer.add_callback(ScenarioCheck(trainer, script.scenarios))
+    if script.curves:
+        trainer.add_callback(Curves(trainer, held_out["messages"], script.curves))
+    return trainer
 
 
 def load_model(model_args, base_id: str | None, template: str | None = None):

@@ -1,0 +1,154 @@
+"""Go on training the learned tier of screening from the weights that are shipped, on labelled texts alone.
+
+    python train/refine_learned.py --steps 2500 --output build/learned.safetensors
+
+For new lines in data/messages: minutes instead of the hour of train/fit_learned.py, and no teacher. A long text is read
+in windows, as learned.py reads it, and answers for its worst one.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from fit_learned import (
+    ROOT,
+    Row,
+    Student,
+    Vocabulary,
+    batches_by_length,
+    case_rows,
+    dialogue_rows,
+    loss_of,
+    noisy,
+    padded,
+    public_rows,
+    report,
+    train,
+    turn_rows,
+    write,
+    written_rows,
+)
+from learned import OUTPUTS, STRIDE, WEIGHTS, WINDOW, pieces_of, unpack
+
+
+READ = 3  # windows of one text at most
+BATCH = 32
+DANGER, HARMFUL = OUTPUTS.index("danger"), OUTPUTS.index("harmful")
+
+
+def main(options: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    rows = written_rows() + dialogue_rows() + turn_rows() + case_rows() + public_rows(options.public)
+    learning, held_out = ([row for row in rows if row.held_out == kept] for kept in (False, True))
+    print(f"{len(learning)} texts, {len(held_out)} held out")
+    student = shipped(options.weights)
+    report("before", held_out, lambda rows: judge(student, rows))
+    refine(student, learning, options.steps, options.rate)
+    report("after", held_out, lambda rows: judge(student, rows))
+    write(student, learning, options.output)
+
+
+def shipped(path: Path) -> Student:
+    """Return the student of a weights file, its int4 numbers as float32."""
+    tensors = load_file(path)
+    pieces = bytes(tensors["pieces"]).decode().split("\n")
+    student = Student.__new__(Student)
+    nn.Module.__init__(student)
+    student.vocabulary = Vocabulary(pieces, [], tensors["scores"].astype(np.float32), tensors["weights"])
+    student.index = {piece: number for number, piece in enumerate(pieces)}
+    student.message, student.reply, student.unknown, student.padding = range(len(pieces), len(pieces) + 4)
+    student.rounded = True
+    for name in ("centroids", "special", "position"):
+        setattr(student, name, nn.Parameter(torch.tensor(tensors[name].astype(np.float32))))
+    student.register_buffer("codes", torch.tensor(tensors["codes"]))
+    student.project, student.first, student.head = (part(tensors, name) for name in ("project", "first", "head"))
+    student.imitate = nn.Linear(*student.head.weight.shape[::-1])  # shipped by nobody, trained by nobody here
+    layers = sorted({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    names = ("qkv", "mix", "norm1", "inner", "outer", "norm2")
+    student.layers = nn.ModuleList(
+        nn.ModuleDict({name: part(tensors, f"layers.{layer}.{name}") for name in names}) for layer in layers
+    )
+    return student
+
+
+def part(tensors: dict, name: str) -> nn.Linear | nn.LayerNorm:
+    bias = torch.tensor(tensors[f"{name}.bias"].astype(np.float32))
+    if f"{name}.weight.packed" in tensors:
+        weight = unpack(tensors[f"{name}.weight.packed"], tensors[f"{name}.weight.scale"].astype(np.float32))
+    else:
+        weight = tensors[f"{name}.weight"].astype(np.float32)
+    weight = torch.tensor(weight.T.copy() if name == "head" else weight)
+    module = nn.Linear(*weight.shape[::-1]) if weight.ndim == 2 else nn.LayerNorm(len(weight), eps=1e-12)
+    module.weight.data, module.bias.data = weight, bias
+    return module
+
+
+def windows(student: Student, text: str, reply: bool) -> list[list[int]]:
+    """Cut a text as learned.py does, but without choosing: the first READ windows."""
+    pieces = pieces_of(text, student.index, student.vocabulary.scores, student.unknown)
+    room = WINDOW - 1
+    starts = range(0, max(1, len(pieces) - room + STRIDE), STRIDE)
+    speaker = student.reply if reply else student.message
+    return [[speaker, *pieces[start : start + room]] for start in list(starts)[:READ]]
+
+
+def worst(logits: torch.Tensor, owner: torch.Tensor, reply: torch.Tensor) -> torch.Tensor:
+    """Return each text's outputs in the window that is worst for it; `owner` says whose window each row is."""
+    verdict = torch.where(reply[owner], logits[:, HARMFUL], logits[:, DANGER]).detach()
+    chosen = [int(torch.where(owner == text, verdict, -torch.inf).argmax()) for text in range(len(reply))]
+    return logits[chosen]
+
+
+def outputs_of(student: Student, texts: list[tuple[str, bool]]) -> torch.Tensor:
+    cut = [windows(student, text, reply) for text, reply in texts]
+    owner = torch.tensor([text for text, parts in enumerate(cut) for _ in parts])
+    logits, _ = student(*padded([window for parts in cut for window in parts], student.padding))
+    return worst(logits, owner, torch.tensor([reply for _, reply in texts]))
+
+
+@torch.no_grad()
+def judge(student: Student, rows: list[Row]) -> torch.Tensor:
+    student.eval()
+    logits = torch.zeros(len(rows), len(OUTPUTS))
+    for chosen in batches_by_length([list(row.text) for row in rows], 64):
+        logits[chosen] = outputs_of(student, [(rows[index].text, rows[index].reply) for index in chosen])
+    return logits
+
+
+def refine(student: Student, rows: list[Row], steps: int, rate: float) -> None:
+    """Train on texts drawn at random, those written for this four times as often as public sentences."""
+    chances = np.array([1.0 if row.weight == 1 else 0.25 for row in rows])
+    chances /= chances.sum()
+    draw = np.random.default_rng(0)
+
+    def epoch():
+        picked = [rows[index] for index in draw.choice(len(rows), BATCH * 100, p=chances)]
+        picked.sort(key=lambda row: len(row.text))
+        batches = [picked[start : start + BATCH] for start in range(0, len(picked), BATCH)]
+        random.shuffle(batches)
+        for batch in batches:
+            logits = outputs_of(student, [(noisy(row.text), row.reply) for row in batch])
+            target = torch.tensor(np.stack([row.target for row in batch]))
+            yield loss_of(logits, target, torch.tensor([row.weight for row in batch]))
+
+    parameters = [parameter for name, parameter in student.named_parameters() if not name.startswith("imitate")]
+    train(student, torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01), steps, epoch)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, help="weights to begin with (default: the shipped ones)"
+    )
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="where to write (default: over the shipped ones)")
+    parser.add_argument("--steps", type=int, default=2500, help="batches of 32 texts (default: 2500)")
+    parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate (default: 2e-4)")
+    parser.add_argument(
+        "--public", type=Path, default=ROOT.parent / "shared/data", help="folder with corpus/ and eval/"
+    )
+    main(parser.parse_args())
