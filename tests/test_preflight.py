@@ -39,6 +39,8 @@ SENTENCES = {
     "layers": (["--unfreeze", "0:99"], "the last 99 layers, but the base has 4"),
     "fp16": (["--fp16", "true"], "fp16 needs a GPU"),
     "schedule": (["--schedule", "steep"], "steep"),
+    "curves": (["--curves", "-1"], "curves is -1"),
+    "tracker": (["--report_to", "comet_ml"], "report_to names comet_ml, whose package is not here"),
     "template": (["--chat_template_path", "none.jinja"], "none.jinja"),
 }
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from transformers.integrations import get_available_reporting_integrations
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
 from schedules import CORNERS
@@ -64,6 +65,10 @@ def check(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> No
     require(not template or Path(template).is_file(), f"There is no chat template in {template}.")
     if script.unfreeze:
         phases_of(script.unfreeze)
+    for name in ("scenarios", "curves"):
+        require(getattr(script, name) >= 0, f"{name} is {getattr(script, name)}: choose 0 (off) or how many prompts.")
+    for tracker in set(training.report_to) - set(get_available_reporting_integrations()):
+        raise ValueError(f"report_to names {tracker}, whose package is not here: install it, or say report_to: none.")
     evaluates = training.eval_strategy != "no"
     require(
         evaluates or not (script.early_stopping_patience or script.scenarios),

@@ -22,8 +22,8 @@ class VectorsUnavailable(Exception):
 def sentence_vectors(sentences: list[str], batch_size: int = 64) -> torch.Tensor:
     """Return N x 384 unit rows (float32, CPU): mean over the tokens, 256 at most; raises VectorsUnavailable.
 
-    The same numbers as SentenceTransformer(HUB_ID).encode, without its dependencies. Scale: a paraphrase has a cosine
-    of about 0.7, an unrelated sentence of about 0.1. The model knows English.
+    The same numbers as SentenceTransformer(HUB_ID).encode, without its dependencies. The model knows English; a
+    paraphrase has a cosine of 0.74 and an unrelated sentence one of 0.10 in the tests' example.
     """
     model, tokenizer = load()
     order = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))  # little padding
