@@ -6,8 +6,9 @@ from typing import NamedTuple
 import psutil
 import torch
 from accelerate import init_empty_weights
+from accelerate.utils import parse_flag_from_env
 from huggingface_hub.errors import GatedRepoError
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
 from arguments import require
@@ -18,6 +19,7 @@ from base_model import best_dtype, resolve
 BYTES_4BIT = 0.516
 # A learning LoRA parameter in float32: itself, its gradient and Adam's two moments.
 BYTES_LEARNING = 16
+SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # by which accelerate's launcher says that it shards
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -37,10 +39,11 @@ def check_machine(model_args, training) -> None:
         not (gpu and bf16) or torch.cuda.is_bf16_supported(),
         "This GPU has no bfloat16: set fp16: true, dtype: float16.",
     )
-    memory, free = estimate(model_args, training), available(gpu)
+    parts = training.world_size if any(map(parse_flag_from_env, SHARDED)) else 1
+    certain, free = estimate(model_args, training).certain / parts, available(gpu)
     require(
-        memory.certain <= free,
-        f"{model_args.model_name_or_path} needs {memory.certain / 2**30:.1f} GiB for weights and adapter and "
+        certain <= free,
+        f"{model_args.model_name_or_path} needs {certain / 2**30:.1f} GiB for weights and adapter and "
         f"{free / 2**30:.1f} GiB are free: take a smaller base, or recipe qlora for 4 bits on a GPU.",
     )
 
@@ -49,7 +52,7 @@ def estimate(model_args, training) -> Memory:
     """Estimate the memory of one process; activations after Korthikanti et al. 2022 (arXiv 2205.05198), table 2."""
     config = config_of(model_args)
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(config)
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # from_config would give DeepSpeed real weights
     linear = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name != "lm_head"}
     width = bytes_of(model_args)
     weights = sum(p.numel() for p in model.parameters()) * width

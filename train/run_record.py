@@ -4,12 +4,12 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
+from transformers.trainer_pt_utils import get_model_param_count
 
 from base_model import EMBEDDED, GGUF_SHA256
 from card import render_model_card
@@ -25,6 +25,7 @@ def inputs_of(rows, held_out, script, training, model_args) -> dict:
     settings = {**chosen(script), **chosen(model_args), **chosen(training)}
     return {
         "data": {"name": script.dataset_name, "rows": len(rows), "sha256": fingerprint(rows)},
+        "processes": training.world_size,
         "held_out": {"rows": len(held_out), "sha256": fingerprint(held_out)} if held_out else None,
         "base": {
             "id": model_args.model_name_or_path,
@@ -51,18 +52,22 @@ def fingerprint(rows) -> str:
 
 
 def write_adapter(trainer, inputs: dict, seconds: float) -> None:
-    """Put adapter, tokenizer and run.json into the output folder, run.json last: its presence means complete."""
+    """Put adapter, tokenizer and run.json into the output folder, run.json last: its presence means complete.
+
+    All processes must call it, because weights that lie in parts are put together by all; the first one writes.
+    """
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
     folder = Path(trainer.args.output_dir)
     part = folder / ".part"
-    trainer.model.save_pretrained(part, save_embedding_layers=False)
+    trainer.model.save_pretrained(part, state_dict=weights, save_embedding_layers=False)
     trainer.processing_class.save_pretrained(part)
     for file in part.iterdir():
         file.replace(folder / file.name)
     part.rmdir()
     write_json(folder / "run.json", record(trainer, inputs, seconds))
     render_model_card(folder)
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
 
 
 def record(trainer, inputs: dict, seconds: float) -> dict:
@@ -74,7 +79,7 @@ def record(trainer, inputs: dict, seconds: float) -> dict:
         "steps": trainer.state.global_step,
         "tokens_seen": int(history[-1]["num_tokens"]) if history else None,
         "final_training_loss": history[-1]["loss"] if history else None,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trainable_parameters": get_model_param_count(trainer.model, trainable_only=True),
         "dtype": str(trainer.model.dtype).removeprefix("torch."),
         "seconds": round(seconds, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

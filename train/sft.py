@@ -22,7 +22,7 @@ from trl import SFTConfig, get_peft_config, get_quantization_config
 from arguments import Arguments, parse
 from base_model import BaseUnavailable, best_dtype, resolve
 from callbacks import ScenarioCheck, StopOnCtrlC
-from checkpoints import find_checkpoint
+from checkpoints import find_checkpoint, is_finished, is_run_of, remove_checkpoints
 from curves import Curves
 from loading import load_conversations
 from preflight import check_machine, check_template, sentence_of
@@ -34,17 +34,24 @@ from unfreezing import GradualUnfreezing, phases_of
 def main(script: Arguments, training: SFTConfig, model_args) -> None:
     rows, held_out = load_rows(script, training)
     inputs = inputs_of(rows, held_out, script, training, model_args)
+    folder = Path(training.output_dir)
+    if script.resume and not script.overwrite and is_run_of(folder, inputs) and is_finished(folder):
+        PartialState().print(f"{folder} holds this run, finished: nothing is left to do.")
+        return
     check_machine(model_args, training)
-    checkpoint = on_first_process(find_checkpoint, Path(training.output_dir), inputs, script.resume, script.overwrite)
+    checkpoint = on_first_process(find_checkpoint, folder, inputs, script.resume, script.overwrite)
     stop = StopOnCtrlC()
     trainer = build_trainer(script, training, model_args, rows, held_out, callbacks=[stop])
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     if stop.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt(f"Stopped after step {trainer.state.global_step}; --resume goes on from there.")
+    write_adapter(trainer, inputs, seconds=time.monotonic() - started)
     if trainer.is_world_process_zero():
-        write_adapter(trainer, inputs, seconds=time.monotonic() - started)
-        print(f"Adapter in {training.output_dir}. Next: python train/score.py --adapter {training.output_dir}")
+        remove_checkpoints(folder)
+        print(f"Adapter in {folder}. Next: python train/score.py --adapter {folder}")
+    trainer.accelerator.wait_for_everyone()  # a launcher ends the others when one ends badly, even now
+    trainer.accelerator.end_training()
 
 
 def load_rows(script: Arguments, training: SFTConfig):
@@ -62,6 +69,7 @@ def build_trainer(
 ) -> SupportTrainer:
     """Load the base and put it, a fresh adapter and the recipe's callbacks into a trainer; raises ValueError."""
     set_seed(training.seed)  # TRL draws the adapter's first weights before the trainer sets it
+    training.restore_callback_states_from_checkpoint = True  # or a resumed run forgets how patient it has been
     model, tokenizer = load_model(model_args, script.base_id, training.chat_template_path)
     check_template(tokenizer, training)
     callbacks = list(callbacks)
@@ -111,10 +119,15 @@ def load_model(model_args, base_id: str | None, template: str | None = None):
 
 
 def on_first_process(function, *arguments):
-    """Let one process look at the disk first: what it changes there, the others must find changed."""
+    """Let one process look at the disk first: what it changes there, or refuses, the others must find as it left it."""
     state = PartialState()
-    with state.main_process_first():
+    if not state.is_main_process:
+        state.wait_for_everyone()
+    try:
         return function(*arguments)
+    finally:  # main_process_first leaves the others waiting when the first one raises
+        if state.is_main_process:
+            state.wait_for_everyone()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """TRL's SFTTrainer with the losses of this project, a token-weighted perplexity, and named learning-rate schedules."""
 
 import math
+from dataclasses import replace
 
 import torch
+from transformers import EarlyStoppingCallback
 from trl import SFTTrainer
 from trl.models.utils import _ForwardRedirection
 
@@ -34,11 +36,15 @@ class SupportTrainer(SFTTrainer):
             )
         self.cues = None
         if empathy_weight:
-            head = self.model.get_output_embeddings().weight
-            self.cues = cue_matrix(self.processing_class, head.shape[0], head.device)
+            head = self.model.get_output_embeddings()
+            self.cues = cue_matrix(self.processing_class, head.out_features, self.args.device)
+        if self.accelerator.is_fsdp2 and (plugin := self.accelerator.state.fsdp_plugin).mixed_precision_policy:
+            # Sums over thousands of tokens leave the model, and bfloat16 has eight bits for them.
+            plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
         self._redirect = _ForwardRedirection()
         self._eval_sums = []
-        if self.padding_free:  # a packed row is a batch already, and evaluation counts rows across processes
+        if self.padding_free or self.args.world_size > 1:
+            # A packed row is a batch already; and of what several processes gather, one row a batch is counted.
             self.args.per_device_eval_batch_size = 1
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -69,19 +75,32 @@ class SupportTrainer(SFTTrainer):
         labelled = labels != -100
         with self.accelerator.autocast():
             hidden = base.base_model(**rest, use_cache=False).last_hidden_state[:, :-1][labelled]
-            head = base.get_output_embeddings().weight
-            loss, nll, correct = frozen_head_loss(hidden, head, labels[labelled], smoothing)
-            if empathy:
-                shown = empathy_loss(expected_cues(hidden, head, self.cues), reply_numbers(labelled))
-                loss = loss + empathy * shown
-                self._metrics["train"]["empathy_loss"].append((shown.detach() / labelled.sum().clamp(min=1)).item())
+            head = base.get_output_embeddings()
+            # Through the head's forward as well: a sharded head is whole only there.
+            return self._redirect(head, head, self._score, head, hidden, labels, labelled, smoothing, empathy)
+
+    def _score(self, head, hidden, labels, labelled, smoothing, empathy):
+        loss, nll, correct = frozen_head_loss(hidden, head.weight, labels[labelled], smoothing)
+        if empathy:
+            shown = empathy_loss(expected_cues(hidden, head.weight, self.cues), reply_numbers(labelled))
+            loss = loss + empathy * shown
+            self._metrics["train"]["empathy_loss"].append((shown.detach() / labelled.sum().clamp(min=1)).item())
         return loss, (nll, correct, labelled.sum().float())
 
     def _count_tokens(self, inputs):
         mask = inputs.get("attention_mask")
         read = mask.sum() if mask is not None else torch.tensor(inputs["input_ids"].numel(), device=self.args.device)
-        self._total_train_tokens += int(self.accelerator.gather_for_metrics(read).sum())
-        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        self.state.num_input_tokens_seen += int(self.accelerator.gather(read).sum())  # in checkpoints, as TRL's is not
+        self._metrics["train"]["num_tokens"] = [self.state.num_input_tokens_seen]
+
+    def _run_epoch(self, *args, **kwargs):
+        """Train an epoch, unless the run is over: resumed from its last checkpoint it would take one step more."""
+        stops = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+        early = any(each.early_stopping_patience_counter >= each.early_stopping_patience for each in stops)
+        if early or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def evaluation_loop(self, *args, metric_key_prefix="eval", **kwargs):
         self._eval_sums = []

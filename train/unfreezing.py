@@ -2,6 +2,7 @@
 
 import re
 
+from accelerate.utils import parse_flag_from_env
 from transformers import TrainerCallback
 
 
@@ -47,25 +48,27 @@ def layer_of(name: str) -> int | None:
 
 
 class GradualUnfreezing(TrainerCallback):
-    """Change the learning layers when an epoch begins; `history` holds (epoch, layers, learning parameters).
+    """Change the learning layers at a phase's first step; `history` holds (epoch, layers, learning parameters).
 
-    Runs after the optimizer was made, which therefore knows all of them; a resumed run begins with its epoch's phase.
+    A step comes after the optimizer was made, which therefore knows all layers; a resumed run begins in the phase that
+    it was in. Each line of the log says how many parameters learn. Raises ValueError under FSDP, which cannot load the
+    optimizer state of layers that have not learned yet, and under DeepSpeed, whose optimizer steps frozen ones too.
     """
 
     def __init__(self, phases: list[tuple[float, int]]):
+        if any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED")):
+            raise ValueError("unfreeze does not go together with FSDP or DeepSpeed: leave one of the two out.")
         self.phases, self.history = phases, []
 
-    def on_train_begin(self, args, state, control, model=None, **_):
-        self._apply(model, state)
-
-    def on_epoch_begin(self, args, state, control, model=None, **_):
-        self._apply(model, state)
-
-    def _apply(self, model, state):
+    def on_step_begin(self, args, state, control, model=None, **_):
         epoch = state.epoch or 0.0
         layers = next(layers for begin, layers in reversed(self.phases) if begin <= epoch + 1e-6)
         if not self.history or self.history[-1][1] != layers:
             self.history.append((epoch, layers, train_last_layers(model, layers)))
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if "loss" in logs:
+            logs["learning_parameters"] = state.log_history[-1]["learning_parameters"] = self.history[-1][2]
 
     def on_train_end(self, args, state, control, model=None, **_):
         for name, parameter in model.named_parameters():
