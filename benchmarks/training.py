@@ -38,6 +38,7 @@ WAYS = {
     "ours": {"ours": True, "more": []},
     "ours, label smoothing": {"ours": True, "more": ["--label_smoothing", "0.1"]},
     "ours, empathy term": {"ours": True, "more": ["--empathy_weight", "0.1"]},
+    "ours, no autocast": {"ours": True, "more": ["--bf16", "false"]},
     "ours, default malloc": {"ours": True, "more": [], "malloc": False},
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from arguments import require
 from checks import check, load_scenarios, pass_rates
 from curves import answer, before, read_lines, write_lines
 
@@ -34,6 +35,10 @@ class ScenarioCheck(TrainerCallback):
     """
 
     def __init__(self, trainer, count: int, max_new_tokens: int = 96):
+        require(
+            not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled),
+            "scenarios are answered on one process, which a model in parts cannot: set scenarios: 0 with FSDP or DeepSpeed.",
+        )
         self.trainer, self.max_new_tokens = trainer, max_new_tokens
         self.scenarios = random.Random(trainer.args.seed).sample(load_scenarios(), count)
         self.files = [Path(trainer.args.output_dir, f"scenario_{name}.jsonl") for name in ("rates", "replies")]
