@@ -62,7 +62,7 @@ $(CORPUS): $(LOOP)/base $(wildcard data/*.py data/*.yaml data/recipes/*.yaml dat
 	@$(LOCAL) $(PY) data/build_dataset.py --recipe embedded --output $(LOOP)
 	@touch $@
 
-$(ADAPTER): $(CORPUS) train/recipes/cpu.yaml train/sft.py train/loading.py train/run_record.py
+$(ADAPTER): $(CORPUS) train/recipes/cpu.yaml $(addprefix train/,sft.py trainer.py losses.py arguments.py loading.py run_record.py)
 	@echo "Training (minutes; Ctrl-C keeps a checkpoint). Next: scoring."
 	@$(LOCAL) $(FAST_MALLOC) $(PY) train/sft.py --config train/recipes/cpu.yaml --resume --overwrite
 

@@ -38,6 +38,7 @@ def main() -> None:
         *counted("screening"),
         *counted("replies"),
         *counted("blind"),
+        *scenarios(),
         *obfuscated(),
         *public_sets(),
     ]:
@@ -54,6 +55,17 @@ def main() -> None:
 def obfuscated() -> Iterator[tuple[str, str, list[bool]]]:
     """Explicit phrases in capitals, leetspeak, look-alike letters, spaced, glued and so on."""
     yield "explicit phrases in disguise", "shows the help card", [is_serious(text) for _, _, text in disguised()]
+
+
+def scenarios() -> Iterator[tuple[str, str, list[bool]]]:
+    """What people say at the moments in train/scenarios.jsonl, by the risk that a careful reader gave them."""
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for line in (ROOT / "train/scenarios.jsonl").read_text(encoding="utf-8").splitlines():
+        scenario = json.loads(line)
+        said = [turn["content"] for turn in scenario["turns"] if turn["role"] == "user"]
+        hits[scenario["risk"]].append(is_serious(said))
+    for risk, found in hits.items():
+        yield f"scenarios: {risk}", "shows the help card" if risk in SERIOUS else "false alarm", found
 
 
 def counted(folder: str) -> Iterator[tuple[str, str, list[bool]]]:
