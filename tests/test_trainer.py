@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Gemma2Config
 from trl import SFTTrainer
 
 from arguments import parse
@@ -16,6 +16,7 @@ from losses import ROWS, frozen_head_loss
 from perplexity import negative_log_likelihoods
 from schedules import rate
 from sft import build_trainer, load_rows
+from tiny import make_base
 from unfreezing import phases_of
 
 
@@ -123,6 +124,17 @@ def test_packed_and_separate_logits_agree(tiny, tmp_path):
         for start, end in pairwise(starts):
             alone = model(input_ids=batch["input_ids"][:, start:end]).logits[0]
             torch.testing.assert_close(together[start:end], alone, rtol=0, atol=1e-3)
+
+
+def test_a_base_that_bends_its_logits_is_trained_by_trl_and_refuses_the_terms(tiny, tmp_path):
+    size = {"head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8}
+    base = make_base(tmp_path / "gemma", Gemma2Config, **size)
+    bends = [*tiny, "--model_name_or_path", str(base), "--base_id", "tests/gemma"]
+    ours = run(bends, tmp_path / "ours", *SGD)
+    assert not ours.plain_head
+    assert losses(ours) == pytest.approx(losses(run(bends, tmp_path / "theirs", *SGD, trainer=SFTTrainer)), abs=1e-5)
+    with pytest.raises(ValueError, match="gemma2 has an output head of its own kind"):
+        run(bends, tmp_path / "refused", "--label_smoothing", "0.1")
 
 
 def test_empathy_loss_by_hand():

@@ -57,6 +57,7 @@ def check(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> No
         not training.label_smoothing_factor,
         "label_smoothing_factor costs a forward pass in TRL: say label_smoothing, which does the same.",
     )
+    require(training.loss_type == "nll", f"loss_type is {training.loss_type}: only nll is trained here.")
     for name in ("label_smoothing", "empathy_weight"):
         require(
             0 <= getattr(script, name) < 1, f"{name} is {getattr(script, name)}: choose 0 or more and less than 1."

@@ -13,15 +13,18 @@ from empathy import cue_matrix, empathy_loss, expected_cues, reply_numbers
 from losses import frozen_head_loss
 
 
-# What some configs multiply, divide or bend logits by; the losses here know plain logits only.
-BENT_LOGITS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+# What some configs multiply, divide or bend logits by, and what adds the experts' balance to the loss: TRL knows those.
+NOT_PLAIN = (
+    *("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling"),
+    "output_router_logits",
+)
 
 
 class SupportTrainer(SFTTrainer):
     """Cross-entropy on assistant tokens, with label smoothing and an empathy term of weight `empathy_weight`.
 
-    With both at zero it is TRL's loss, computed in less memory; a base whose head is trained or bends its logits gets
-    TRL's own, and refuses the two terms (ValueError). `evaluate` reports `eval_loss` and `eval_perplexity` over all
+    With both at zero it is TRL's loss, computed in less memory; a base whose head is trained or bends its logits, or
+    that has experts to balance, gets TRL's own and refuses the two terms (ValueError). `evaluate` reports `eval_loss` and `eval_perplexity` over all
     labelled tokens, unsmoothed and without the empathy term; TRL's would be a mean of batch means of the training loss.
     """
 
@@ -124,4 +127,4 @@ def has_plain_head(model) -> bool:
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     frozen = not any(parameter.requires_grad for parameter in head.parameters())
-    return frozen and head.bias is None and not any(getattr(config, name, None) for name in BENT_LOGITS)
+    return frozen and head.bias is None and not any(getattr(config, name, None) for name in NOT_PLAIN)
