@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 
 import pytest
-import torch
 from datasets import Dataset, concatenate_datasets
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,14 +23,6 @@ from sft import build_trainer, load_rows
 
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # at this size threads do nothing but wait for each other
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 GROUPS = st.lists(st.sampled_from("abcdefghijkl"), min_size=1, max_size=60)

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from arguments import parse
 from conftest import OFFLINE, ROOT
 from sft import build_trainer, load_rows
-from test_resume import one_thread  # noqa: F401 (a fixture)
 
 
 CONFIGS = sorted((ROOT / "train/recipes/accelerate").glob("*.yaml"))

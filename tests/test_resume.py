@@ -32,15 +32,6 @@ STEPS = 14  # an epoch has 12: the end lies within an epoch, where a loop can ru
 SHORT = ["--max_steps", str(STEPS), "--save_steps", "1", "--lora_dropout", "0.1", "--max_length", "512"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads each for two processes on two cores wait for one another most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def start(tiny, tmp_path_factory):
     """Return a function that starts train/sft.py on the tiny base; what it prints is in the process's `log`."""

@@ -7,7 +7,6 @@ import sys
 
 import optuna
 import pytest
-import torch
 import yaml
 from filelock import FileLock
 from optuna.trial import TrialState
@@ -22,14 +21,6 @@ from sft import build_trainer, load_rows
 
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # at this size threads do nothing but wait for each other
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 SHORT = ["--max_steps", "5", "--max_length", "256"]

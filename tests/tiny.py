@@ -12,6 +12,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 from conftest import ROOT
 
 
+# At this size threads do nothing but wait for each other, on a busy machine ten times as long as they work.
+torch.set_num_threads(1)
+
+
 def dialogues() -> list[dict]:
     """Return our own dialogues as rows, in their files' order."""
     files = sorted((ROOT / "data/dialogues").glob("*.jsonl"))
