@@ -5,7 +5,7 @@
     python benchmarks/empathy.py --epitome DATA/corpus/epitome --corpus C --adapters A B
 
 The measure reads a person's post and the reply as sentence vectors and gives the expected level, 0 to 2, of EPITOME's
-three mechanisms; it is fitted here on EPITOME's 3,084 labelled pairs, and its own worth on unseen posts is printed.
+three mechanisms; it is fitted here on EPITOME's labelled pairs, and its own worth on unseen posts is printed.
 """
 
 import argparse
@@ -20,9 +20,10 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "train"), str(ROOT / "space")]
 
-from curves import answer, choose  # noqa: E402
+from curves import choose  # noqa: E402
 from loading import load_conversations  # noqa: E402
 from metrics import measure  # noqa: E402
+from replies import answer  # noqa: E402
 from score import load_adapter  # noqa: E402
 from sentence_vectors import sentence_vectors  # noqa: E402
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "space"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "space"), str(ROOT / "tests"), str(ROOT / "train")]
 
+from checks import load_scenarios  # noqa: E402 - the path is above
 from disguises import disguised  # noqa: E402 - the path is above
 from screening import screen, screen_reply  # noqa: E402
 
@@ -60,8 +61,7 @@ def obfuscated() -> Iterator[tuple[str, str, list[bool]]]:
 def scenarios() -> Iterator[tuple[str, str, list[bool]]]:
     """What people say at the moments in train/scenarios.jsonl, by the risk that a careful reader gave them."""
     hits: dict[str, list[bool]] = defaultdict(list)
-    for line in (ROOT / "train/scenarios.jsonl").read_text(encoding="utf-8").splitlines():
-        scenario = json.loads(line)
+    for scenario in load_scenarios():
         said = [turn["content"] for turn in scenario["turns"] if turn["role"] == "user"]
         hits[scenario["risk"]].append(is_serious(said))
     for risk, found in hits.items():

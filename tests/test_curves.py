@@ -12,8 +12,9 @@ from transformers import TrainerCallback
 
 import sentence_vectors
 from arguments import parse
-from curves import answer, choose, cut, vectors_or_none
+from curves import choose, cut, vectors_or_none
 from loading import load_conversations
+from replies import answer
 from sft import build_trainer, load_rows
 
 

@@ -11,9 +11,8 @@ import yaml
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from arguments import parse
+from arguments import parse, run
 from conftest import OFFLINE, ROOT, command
-from repeats import run
 from search import ended, main
 from search_report import with_values
 from search_space import arguments_of, read_space
@@ -193,12 +192,11 @@ def test_a_named_schedule_and_a_searched_rate_contradict_each_other(recipe, spac
         read_space(space, script, training)
 
 
-def test_bad_input_is_one_sentence_and_exit_code_2(recipe, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_sentence_and_exit_code_2(recipe, tmp_path, capsys):
     (tmp_path / "space.yaml").write_text("label_smoothing: [2]")
     arguments = options(recipe, tmp_path / "space.yaml", tmp_path / "study", trials=1)
-    monkeypatch.setattr(sys, "argv", ["train/search.py", *arguments])
     with pytest.raises(SystemExit) as ending:
-        run(main)
+        run(lambda: main(arguments), stopped="")
     assert ending.value.code == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("label_smoothing is 2.0: choose")
 

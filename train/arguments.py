@@ -1,11 +1,14 @@
 """What a recipe or the command line may say beyond TRL's SFTConfig and ModelConfig."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers.integrations import get_available_reporting_integrations
 from trl import ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
+from base_model import BaseUnavailable
 from schedules import CORNERS
 from unfreezing import phases_of
 
@@ -47,6 +50,25 @@ def parse(arguments: list[str] | None = None, also: list[type] | None = None) ->
     parsed = TrlParser((*(also or []), Arguments, SFTConfig, ModelConfig)).parse_args_and_config(arguments)
     check(*parsed[-3:])
     return parsed
+
+
+def run(main: Callable[[], None], stopped: str) -> None:
+    """Run a script's main: bad input is one sentence and exit code 2, Ctrl-C exit code 130 and `stopped`.
+
+    What main itself says when it is stopped goes before `stopped`.
+    """
+    try:
+        main()
+    except FileNotFoundError as problem:
+        sentence, code = f"There is no file {problem.filename}: recipes and spaces are in train/recipes.", 2
+    except (ValueError, BaseUnavailable) as problem:
+        sentence, code = str(problem).split("\n")[0], 2
+    except KeyboardInterrupt as stop:
+        sentence, code = str(stop) or stopped, 130
+    else:
+        return
+    sys.stderr.write(f"{sentence}\n")
+    sys.exit(code)
 
 
 def check(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from arguments import require
 from checks import check, load_scenarios, pass_rates
-from curves import answer, before, read_lines, write_lines
+from curves import before, log_beside, now, read_lines, require_whole, write_lines
+from replies import answer
 
 
 class StopOnCtrlC(TrainerCallback):
@@ -35,10 +35,7 @@ class ScenarioCheck(TrainerCallback):
     """
 
     def __init__(self, trainer, count: int, max_new_tokens: int = 96):
-        require(
-            not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled),
-            "scenarios are answered on one process, which a model in parts cannot: set scenarios: 0 with FSDP or DeepSpeed.",
-        )
+        require_whole(trainer, "scenarios")
         self.trainer, self.max_new_tokens = trainer, max_new_tokens
         self.scenarios = random.Random(trainer.args.seed).sample(load_scenarios(), count)
         self.files = [Path(trainer.args.output_dir, f"scenario_{name}.jsonl") for name in ("rates", "replies")]
@@ -49,10 +46,8 @@ class ScenarioCheck(TrainerCallback):
         prompts = [scenario["turns"] for scenario in self.scenarios]
         replies = answer(self.trainer.model, self.trainer.processing_class, prompts, self.max_new_tokens)
         results = [check(scenario, reply) for scenario, reply in zip(self.scenarios, replies, strict=True)]
-        when, rates = {"step": state.global_step, "epoch": round(state.epoch or 0.0, 4)}, pass_rates(results)
-        wanted = control.should_log  # logging takes the mark away by which the training loss is still to be logged
-        self.trainer.log({f"eval_scenarios/{name}": rate for name, rate in rates.items()})
-        control.should_log = wanted
+        when, rates = now(state), pass_rates(results)
+        log_beside(self.trainer, control, "scenarios", rates)
         rows = [
             {**when, "scenario": scenario["id"], "reply": reply, "failed": [n for n, ok in result.items() if not ok]}
             for scenario, reply, result in zip(self.scenarios, replies, results, strict=True)

@@ -13,6 +13,7 @@ next fold.
 import hashlib
 import json
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,10 @@ from statistics import mean, stdev
 
 from datasets import concatenate_datasets
 
-from arguments import require
+from arguments import require, run
+from checkpoints import is_run_of
 from preflight import check_machine
-from repeats import parse_alone, run, train
+from repeats import parse_alone, train
 from run_record import inputs_of, write_json
 from sft import load_rows
 
@@ -86,7 +88,7 @@ def ready(folder: Path, inputs: dict) -> Path:
     """Return the folder for a cross-validation of these inputs; raises ValueError when it holds one of others."""
     note = folder / "inputs.json"
     require(
-        not note.is_file() or json.loads(note.read_text()) == inputs,
+        not note.is_file() or is_run_of(folder, inputs),
         f"{folder} holds a cross-validation of other data or settings: choose another --output.",
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,4 +141,4 @@ def table(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1:]), stopped="Stopped; the same command goes on from what is finished.")

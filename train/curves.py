@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from arguments import require
 from metrics import SAMPLE, measure
+from replies import answer
 from sentence_vectors import VectorsUnavailable, load, sentence_vectors
 
 
@@ -46,10 +47,7 @@ class Curves(TrainerCallback):
     """
 
     def __init__(self, trainer, conversations, count: int, max_new_tokens: int = 64):
-        require(
-            not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled),
-            "curves generates on one process, which a model in parts cannot: set curves: 0 with FSDP or DeepSpeed.",
-        )
+        require_whole(trainer, "curves")
         self.trainer, self.max_new_tokens = trainer, max_new_tokens
         chosen = choose(trainer.processing_class, conversations, count, trainer.args)
         self.prompts = [talk[:-1] for talk in chosen]
@@ -75,15 +73,9 @@ class Curves(TrainerCallback):
         replies = answer(model, self.trainer.processing_class, self.prompts, self.max_new_tokens)
         values = measure(replies, self.references, self.vectors)
         # Still in evaluation mode: otherwise TRL adds its pending training metrics to these, and forgets them.
-        self._log(values, control)
+        log_beside(self.trainer, control, "curves", values)
         model.train(was_training)
-        self._write({"epoch": round(state.epoch or 0.0, 4), "step": state.global_step}, replies, values)
-
-    def _log(self, values, control):
-        wanted = control.should_log  # the training loss may be due too, and any logging takes that mark away
-        # Trackers file every name without eval_ under train/.
-        self.trainer.log({f"eval_curves/{name}": value for name, value in values.items() if value is not None})
-        control.should_log = wanted
+        self._write(now(state), replies, values)
 
     def _write(self, when, replies, values):
         talks = zip(self.prompts, replies, self.references, strict=True)
@@ -116,19 +108,23 @@ def cut(tokenizer, talk: list[dict], max_length: int | None) -> list[dict] | Non
     return None
 
 
-def answer(model, tokenizer, prompts, max_new_tokens: int) -> list[str]:
-    """Return the likeliest reply to each prompt, word by word, all in one batch padded on the left."""
-    batch = tokenizer.apply_chat_template(
-        prompts,
-        add_generation_prompt=True,
-        padding=True,
-        return_tensors="pt",
-        tokenizer_kwargs={"padding_side": "left"},
-    ).to(model.device)
-    output = model.generate(
-        **batch, max_new_tokens=max_new_tokens, do_sample=False, repetition_penalty=1.0, use_cache=True
+def require_whole(trainer, name: str) -> None:
+    require(
+        not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled),
+        f"{name}: one process writes the replies, which a model in parts cannot: set {name}: 0 with FSDP or DeepSpeed.",
     )
-    return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def now(state) -> dict:
+    return {"epoch": round(state.epoch or 0.0, 4), "step": state.global_step}
+
+
+def log_beside(trainer, control, group: str, values: dict[str, float | None]) -> None:
+    """Give trackers held-out numbers as eval/GROUP/NAME, and leave the training loss due if it was."""
+    wanted = control.should_log  # any logging takes that mark away
+    # Trackers file every name without eval_ under train/.
+    trainer.log({f"eval_{group}/{name}": value for name, value in values.items() if value is not None})
+    control.should_log = wanted
 
 
 def vectors_or_none():

@@ -6,20 +6,19 @@ from typing import NamedTuple
 import psutil
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import parse_flag_from_env
 from huggingface_hub.errors import GatedRepoError
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
 from arguments import require
 from base_model import best_dtype, resolve
+from unfreezing import is_sharded
 
 
 # NF4 with double quantisation: 4 bits and about 0.127 for the scales (QLoRA, section 3).
 BYTES_4BIT = 0.516
 # A learning LoRA parameter in float32: itself, its gradient and Adam's two moments.
 BYTES_LEARNING = 16
-SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # by which accelerate's launcher says that it shards
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -39,7 +38,7 @@ def check_machine(model_args, training) -> None:
         not (gpu and bf16) or torch.cuda.is_bf16_supported(),
         "This GPU has no bfloat16: set fp16: true, dtype: float16.",
     )
-    parts = training.world_size if any(map(parse_flag_from_env, SHARDED)) else 1
+    parts = training.world_size if is_sharded() else 1
     certain, free = estimate(model_args, training).certain / parts, available(gpu)
     require(
         certain <= free,
@@ -54,7 +53,7 @@ def estimate(model_args, training) -> Memory:
     with init_empty_weights():
         model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)  # from_config would give DeepSpeed real weights
     linear = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and name != "lm_head"}
-    width = bytes_of(model_args)
+    width = dtype_of(model_args).itemsize
     weights = sum(p.numel() for p in model.parameters()) * width
     if model_args.load_in_4bit:
         weights -= sum(m.weight.numel() for m in linear.values()) * (width - BYTES_4BIT)
@@ -74,9 +73,9 @@ def config_of(model_args):
         raise ValueError(sentence_of(error, base)) from error
 
 
-def bytes_of(model_args) -> int:
-    dtype = best_dtype() if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
-    return dtype.itemsize
+def dtype_of(model_args) -> torch.dtype:
+    """Return the type that the weights are loaded in; without one in the recipe, the fastest on this machine."""
+    return best_dtype() if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
 
 
 def is_target(name: str, targets: list[str] | str | None) -> bool:

@@ -1,13 +1,10 @@
 """One training among many, for search.py and crossval.py: silent, and without checkpoints."""
 
-import sys
-
 from accelerate.utils.memory import clear_device_cache
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from arguments import parse, require
-from base_model import BaseUnavailable
 from sft import build_trainer
 
 
@@ -33,18 +30,3 @@ def train(script, training, model_args, rows, held_out, callbacks=()):
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer
-
-
-def run(main) -> None:
-    """Call main with the command line; bad input ends in a sentence and exit code 2, Ctrl-C in 130."""
-    try:
-        main(sys.argv[1:])
-    except FileNotFoundError as problem:
-        print(f"There is no file {problem.filename}: recipes and spaces are in train/recipes.", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, BaseUnavailable) as problem:
-        print(str(problem).split("\n")[0], file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped; the same command goes on from what is finished.", file=sys.stderr)
-        sys.exit(130)

@@ -1,6 +1,5 @@
 """Sample replies of base and adapter side by side, for a person to read."""
 
-import torch
 from transformers import set_seed
 
 
@@ -21,18 +20,27 @@ def side_by_side(model, tokenizer, conversations, seed: int, max_new_tokens: int
     return "\n".join(parts)
 
 
-@torch.inference_mode()
 def sample(model, tokenizer, openings, seed: int, max_new_tokens: int) -> list[str]:
-    """Generate one reply per opening in one batch, padded on the left so that all replies start together."""
     set_seed(seed)
-    tokenizer.padding_side = "left"
-    prompts = tokenizer.apply_chat_template(
-        openings, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    how = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
+    return answer(model, tokenizer, openings, max_new_tokens, **how)
+
+
+def answer(model, tokenizer, prompts, max_new_tokens: int, **how) -> list[str]:
+    """Return one reply to each prompt, in one batch padded on the left so that all replies start together.
+
+    It is the likeliest reply, word by word, unless `how` says otherwise.
+    """
+    batch = tokenizer.apply_chat_template(
+        prompts,
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        tokenizer_kwargs={"padding_side": "left"},
     ).to(model.device)
-    output = model.generate(
-        **prompts, max_new_tokens=max_new_tokens, do_sample=True, temperature=0.7, top_p=0.9, repetition_penalty=1.1
-    )
-    return tokenizer.batch_decode(output[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
+    how = {"do_sample": False, "repetition_penalty": 1.0, "use_cache": True, **how}
+    output = model.generate(**batch, max_new_tokens=max_new_tokens, **how)
+    return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def flat(text: str) -> str:

@@ -12,6 +12,7 @@ larger batches more data: to compare batches over the same data, let it count in
 """
 
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from transformers import TrainerCallback
 
-from arguments import parse, require
+from arguments import parse, require, run
 from preflight import check_machine
-from repeats import parse_alone, run, train
+from repeats import parse_alone, train
 from run_record import inputs_of
 from search_report import line_of, said, write_reports
 from search_space import arguments_of, read_space
@@ -141,4 +142,4 @@ def try_out(settings: tuple, data: tuple, watch: Watch) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1:]), stopped="Stopped; the same command goes on from what is finished.")

@@ -10,22 +10,20 @@ Every field of TRL's SFTConfig and ModelConfig and of train/arguments.py can sta
 line, which wins.
 """
 
-import sys
 import time
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallback, set_seed
 from trl import SFTConfig, get_peft_config, get_quantization_config
 
-from arguments import Arguments, parse
-from base_model import BaseUnavailable, best_dtype, resolve
+from arguments import Arguments, parse, run
+from base_model import resolve
 from callbacks import ScenarioCheck, StopOnCtrlC
 from checkpoints import find_checkpoint, is_finished, is_run_of, remove_checkpoints
 from curves import Curves
 from loading import load_conversations
-from preflight import check_machine, check_template, sentence_of
+from preflight import check_machine, check_template, dtype_of, sentence_of
 from run_record import inputs_of, write_adapter
 from trainer import SupportTrainer
 from unfreezing import GradualUnfreezing, phases_of
@@ -99,13 +97,12 @@ def build_trainer(
 def load_model(model_args, base_id: str | None, template: str | None = None):
     """Load base and tokenizer; the model carries the name that PEFT writes into adapter_config.json."""
     base = model_args.model_name_or_path
-    dtype = best_dtype() if model_args.dtype in ("auto", None) else getattr(torch, model_args.dtype)
     folder = resolve(base)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             revision=model_args.model_revision,
-            dtype=dtype,
+            dtype=dtype_of(model_args),
             attn_implementation=model_args.attn_implementation,
             quantization_config=get_quantization_config(model_args),
         )
@@ -131,14 +128,4 @@ def on_first_process(function, *arguments):
 
 
 if __name__ == "__main__":
-    try:
-        main(*parse())
-    except FileNotFoundError as problem:
-        print(f"There is no file {problem.filename}: the recipes are in train/recipes.", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, BaseUnavailable) as problem:
-        print(str(problem).split("\n")[0], file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt as stop:
-        print(stop if stop.args else "Stopped before the first step; nothing was written.", file=sys.stderr)
-        sys.exit(130)
+    run(lambda: main(*parse()), stopped="Stopped before the first step; nothing was written.")

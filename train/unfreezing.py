@@ -47,6 +47,11 @@ def layer_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_sharded() -> bool:
+    """Say whether accelerate's launcher lays the model in parts over the processes."""
+    return any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
+
+
 class GradualUnfreezing(TrainerCallback):
     """Change the learning layers at a phase's first step; `history` holds (epoch, layers, learning parameters).
 
@@ -56,7 +61,7 @@ class GradualUnfreezing(TrainerCallback):
     """
 
     def __init__(self, phases: list[tuple[float, int]]):
-        if any(parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED")):
+        if is_sharded():
             raise ValueError("unfreeze does not go together with FSDP or DeepSpeed: leave one of the two out.")
         self.phases, self.history = phases, []
 
