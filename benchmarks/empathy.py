@@ -4,12 +4,10 @@
     python train/sft.py --config train/recipes/cpu.yaml --dataset_name C --output_dir B --empathy_weight 0.3
     python benchmarks/empathy.py --epitome DATA/corpus/epitome --corpus C --adapters A B
 
-The measure reads a person's post and the reply as sentence vectors and gives the expected level, 0 to 2, of EPITOME's
-three mechanisms; it is fitted here on EPITOME's labelled pairs, and its own worth on unseen posts is printed.
+The measure is train/epitome.py; its own worth on unseen posts is printed.
 """
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -21,59 +19,14 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "train"), str(ROOT / "space")]
 
 from curves import choose  # noqa: E402
+from epitome import MECHANISMS, features, fit, labelled_pairs, levels_of  # noqa: E402
 from loading import load_conversations  # noqa: E402
 from metrics import measure  # noqa: E402
 from replies import answer  # noqa: E402
 from score import load_adapter  # noqa: E402
-from sentence_vectors import sentence_vectors  # noqa: E402
 
 
-MECHANISMS = ("emotional-reactions", "interpretations", "explorations")
 FOLDS, SEED, RESAMPLES = 5, 20, 10_000
-
-
-def labelled_pairs(folder: Path) -> tuple[list[str], list[str], torch.Tensor]:
-    """Return posts, responses and levels (pairs x 3, 0 to 2) in one order."""
-    tables = []
-    for name in MECHANISMS:
-        with (folder / f"{name}-reddit.csv").open(newline="", encoding="utf-8") as file:
-            tables.append({(row["sp_id"], row["rp_id"]): row for row in csv.DictReader(file)})
-    keys = sorted(tables[0])
-    levels = torch.tensor([[int(table[key]["level"]) for table in tables] for key in keys])
-    return [tables[0][k]["seeker_post"] for k in keys], [tables[0][k]["response_post"] for k in keys], levels
-
-
-def features(posts: list[str], replies: list[str]) -> torch.Tensor:
-    """Return what the measure sees: the reply's vector, its product with the post's, its length and question marks."""
-    post, reply = sentence_vectors(posts), sentence_vectors(replies)
-    shape = torch.tensor([[np.log1p(len(text.split())), text.count("?")] for text in replies]).float()
-    return torch.cat([reply * 10, post * reply * 100, shape], 1)
-
-
-def fit(inputs: torch.Tensor, levels: torch.Tensor) -> torch.nn.Linear:
-    """Fit one softmax over three levels for each mechanism, with ridge, by L-BFGS."""
-    model = torch.nn.Linear(inputs.shape[1], 3 * len(MECHANISMS))
-    torch.nn.init.zeros_(model.weight)
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="strong_wolfe")
-
-    def closure():
-        optimizer.zero_grad()
-        logits = model(inputs).unflatten(1, (len(MECHANISMS), 3))
-        loss = (
-            torch.nn.functional.cross_entropy(logits.flatten(0, 1), levels.flatten())
-            + 1e-3 * model.weight.square().sum()
-        )
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return model
-
-
-@torch.no_grad()
-def levels_of(model: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
-    """Return the expected level (rows x 3, 0 to 2)."""
-    return torch.softmax(model(inputs).unflatten(1, (len(MECHANISMS), 3)), -1) @ torch.arange(3.0)
 
 
 def report_worth(inputs: torch.Tensor, levels: torch.Tensor, posts: list[str]) -> None:

@@ -24,7 +24,7 @@ from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import Pair, closest, related_groups, repeats
 from ner import model
 from prepare import Settings
-from publish import DEFAULT, publish
+from push_corpus import DEFAULT, publish
 from recipe import Recipe, Source, load_recipe
 from rows import BadInput, Reject, file_of, run
 from shards import Decisions

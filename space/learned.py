@@ -95,12 +95,12 @@ def worst_window(text: str, speaker: str, verdict: str) -> tuple[dict[str, float
         started = time.monotonic()
         worst = None
         for pieces, span in windows(text, model):
+            if worst and time.monotonic() - started > BUDGET:
+                log.warning("learned tier: a text was read in part, after %d ms", BUDGET * 1000)
+                break
             outputs = dict(zip(OUTPUTS, forward(model, [model[speaker], *pieces]), strict=True))
             if worst is None or outputs[verdict] > worst[0][verdict]:
                 worst = outputs, span
-            if time.monotonic() - started > BUDGET:
-                log.warning("learned tier: a text was read in part, after %d ms", BUDGET * 1000)
-                break
         return worst
     except Exception as error:  # the rules stand alone; no text reaches a log
         place = error.__traceback__

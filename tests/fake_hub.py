@@ -1,4 +1,4 @@
-"""A small hub on loopback that speaks what huggingface_hub and datasets ask for: repositories, commits, files."""
+"""A small hub on loopback that speaks what huggingface_hub asks for: data sets and models, commits, files."""
 
 import base64
 import hashlib
@@ -10,6 +10,10 @@ from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 
+KINDS = ("datasets", "models")
+LARGE = (".parquet", ".safetensors", ".gguf")
+
+
 class Hub:
     """Repositories by id: their files, whether they are private, and the files of each commit in order."""
 
@@ -19,6 +23,7 @@ class Hub:
         self.commits: dict[str, list[dict[str, list[str]]]] = defaultdict(list)
         self.large: dict[str, bytes] = {}
         self.refuse_next_commit = False
+        self.refuse_cards = False
         self.unknown: list[str] = []
         self.url = ""
 
@@ -54,32 +59,36 @@ class Handler(BaseHTTPRequestHandler):
     def parts(self) -> list[str]:
         return unquote(urlsplit(self.path).path).strip("/").split("/")
 
+    def of_a_repository(self, parts: list[str], what: str) -> bool:
+        return parts[0] == "api" and parts[1] in KINDS and parts[4:5] == [what]
+
     def do_POST(self):
         hub, parts, body = self.hub, self.parts(), self.body()
         if parts == ["api", "repos", "create"]:
             asked = json.loads(body)
             repo = "/".join(filter(None, [asked.get("organization") or "me", asked["name"]]))
+            url = f"{hub.url}/datasets/{repo}" if asked.get("type") == "dataset" else f"{hub.url}/{repo}"
             if repo in hub.files:
-                self.answer({"error": "exists", "url": f"{hub.url}/datasets/{repo}"}, 409)
+                self.answer({"error": "exists", "url": url}, 409)
                 return
             hub.files[repo], hub.private[repo] = (
                 {},
                 asked.get("private", False) or asked.get("visibility") == "private",
             )
-            self.answer({"url": f"{hub.url}/datasets/{repo}", "name": repo, "id": repo})
-        elif parts[:2] == ["api", "datasets"] and parts[4:5] == ["preupload"]:
+            self.answer({"url": url, "name": repo, "id": repo})
+        elif self.of_a_repository(parts, "preupload"):
             files = [
                 {
                     "path": file["path"],
-                    "uploadMode": "lfs" if file["path"].endswith(".parquet") else "regular",
+                    "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
                     "shouldIgnore": False,
                 }
                 for file in json.loads(body)["files"]
             ]
             self.answer({"files": files})
-        elif parts[:2] == ["api", "datasets"] and parts[4:5] == ["commit"]:
+        elif self.of_a_repository(parts, "commit"):
             self.commit("/".join(parts[2:4]), body)
-        elif parts[:2] == ["api", "datasets"] and parts[4:5] == ["paths-info"]:
+        elif self.of_a_repository(parts, "paths-info"):
             repo = "/".join(parts[2:4])
             wanted = json.loads(body)["paths"]
             self.answer([self.entry(repo, path) for path in wanted if path in hub.files[repo]])
@@ -90,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             ]
             self.answer({"transfer": "basic", "objects": objects})
         elif parts == ["api", "validate-yaml"]:
-            self.answer({"errors": [], "warnings": []})
+            self.answer({"errors": [], "warnings": []}, 400 if hub.refuse_cards else 200)
         else:
             self.missing()
 
@@ -134,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         hub, parts = self.hub, self.parts()
         if parts[:2] == ["api", "whoami-v2"]:
             self.answer({"name": "me", "type": "user", "orgs": []})
-        elif parts[:2] == ["api", "datasets"] and "/".join(parts[2:4]) in hub.files:
+        elif parts[0] == "api" and parts[1] in KINDS and "/".join(parts[2:4]) in hub.files:
             repo, rest = "/".join(parts[2:4]), parts[4:]
             if not rest or rest[0] == "revision":
                 siblings = [{"rfilename": path} for path in sorted(hub.files[repo])]
@@ -154,8 +163,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer([self.entry(repo, path) for path in sorted(hub.files[repo]) if path.startswith(under)])
             else:
                 self.missing()
-        elif parts[:1] == ["datasets"] and parts[3:4] == ["resolve"]:
-            repo, path = "/".join(parts[1:3]), "/".join(parts[5:])
+        elif "resolve" in (parts[2:3] + parts[3:4]):
+            *_, owner, name = parts[: parts.index("resolve")]
+            repo, path = f"{owner}/{name}", "/".join(parts[parts.index("resolve") + 2 :])
             content = hub.files.get(repo, {}).get(path)
             if content is None:
                 self.missing()

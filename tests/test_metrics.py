@@ -30,7 +30,8 @@ def test_bleu_by_hand():
 def test_rouge_by_hand():
     found = metrics.rouge(["the cat sat on the mat", "no"], ["The cat sat on a mat.", "yes"])
     # 5 of 6 words, 3 of 5 pairs, a common subsequence of 5; the second reply has nothing in common.
-    assert found == pytest.approx({"rouge1": 5 / 12, "rouge2": 3 / 10, "rougeL": 5 / 12})
+    wanted = {"rouge1": [5 / 6, 0], "rouge2": [3 / 5, 0], "rougeL": [5 / 6, 0]}
+    assert {name: pytest.approx(values) for name, values in found.items()} == wanted
 
 
 def test_distinct_by_hand():
@@ -73,12 +74,14 @@ def test_sentences(text, wanted):
 
 def test_questions_by_hand():
     replies = ["That is a lot. What helps?", "“Why now?” Really?! I see.", "Rest."]
-    assert metrics.questions(replies) == {"replies_asking": 2 / 3, "sentences_asking": 3 / 6}
+    wanted = {"replies_asking": [True, True, False, False], "sentences_asking": [1 / 2, 2 / 3, 0, None]}
+    assert metrics.questions([*replies, ""]) == wanted
 
 
 def test_repetition_by_hand():
-    # Six 4-grams, three of them said before; a reply of three words has none and does not count.
-    assert metrics.repetition(["a b c a b c a b c", "a b c"]) == pytest.approx(3 / 6)
+    # Six 4-grams, three of them said before; a reply of three words has none.
+    assert metrics.repetition("a b c a b c a b c") == 3 / 6
+    assert metrics.repetition("a b c") is None
 
 
 def test_coherence_by_hand():
@@ -89,9 +92,8 @@ def test_coherence_by_hand():
 
     # (0.8 + 0.6) / 2 and 0; a single sentence has no neighbour.
     replies = ["Up. Between. Right.", "Up.", "Up. Right."]
-    assert metrics.coherence(replies, vectors) == pytest.approx(0.35)
-    assert metrics.coherence(["Up. Up. Up."], vectors) == 1
-    assert metrics.coherence(["Up."], vectors) is None
+    assert metrics.coherence(replies, vectors) == [pytest.approx(0.7), None, 0]
+    assert metrics.coherence(["Up. Up. Up."], vectors) == [1]
 
 
 def test_replies_of_nothing_have_numbers_too():
@@ -126,8 +128,8 @@ def test_vectors_do_not_depend_on_their_batch_and_keep_their_order():
 @needs_vectors
 def test_sentences_said_again_are_called_coherent():
     loop = ["I hear you. " * 4]
-    assert metrics.coherence(loop, sentence_vectors.sentence_vectors) > 0.99
-    assert metrics.coherence(REPLIES[:12], sentence_vectors.sentence_vectors) < 0.5
+    assert metrics.coherence(loop, sentence_vectors.sentence_vectors)[0] > 0.99
+    assert metrics.mean(metrics.coherence(REPLIES[:12], sentence_vectors.sentence_vectors)) < 0.5
 
 
 def test_a_missing_model_is_one_sentence_that_names_the_package(monkeypatch):

@@ -8,6 +8,7 @@ two sentences, and a sentence that ends in dots goes on.
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import pairwise
 from math import comb
 from statistics import fmean
@@ -29,15 +30,18 @@ def measure(replies: list[str], references: list[str], vectors: Callable | None 
 
     None stands for a number that these replies do not have: none of two sentences, or too few words.
     """
+    each = {name: mean(values) for name, values in per_reply(replies, references, vectors).items()}
+    return {"bleu": bleu(replies, references), **each, **{name: of(replies) for name, of in OF_ALL.items()}}
+
+
+def per_reply(replies: list[str], references: list[str], vectors: Callable | None = None) -> dict[str, list]:
+    """Return the numbers that each reply has by itself, in the replies' order; None where it has not."""
     return {
-        "bleu": bleu(replies, references),
         **rouge(replies, references),
         **({"coherence": coherence(replies, vectors)} if vectors else {}),
-        **{f"distinct_{n}": distinct(replies, n) for n in (1, 2)},
-        **{f"distinct_{n}_of_{SAMPLE}": distinct_of_sample(replies, n) for n in (1, 2)},
-        "words": fmean(len(words(reply)) for reply in replies),
+        "words": [len(words(reply)) for reply in replies],
         **questions(replies),
-        "repetition": repetition(replies),
+        "repetition": [repetition(reply) for reply in replies],
     }
 
 
@@ -49,18 +53,18 @@ def bleu(replies: list[str], references: list[str]) -> float:
     return sacrebleu.corpus_bleu(replies, [references]).score
 
 
-def rouge(replies: list[str], references: list[str]) -> dict[str, float]:
-    """Return mean F1 of ROUGE-1, -2 and -L, 0 to 1 (Lin 2004), by rouge-score without stemming.
+def rouge(replies: list[str], references: list[str]) -> dict[str, list[float]]:
+    """Return each reply's F1 of ROUGE-1, -2 and -L, 0 to 1 (Lin 2004), by rouge-score without stemming.
 
     Its words are runs of a-z and 0-9: "früher" is read as "fr" and "her", other scripts not at all.
     """
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
     scores = [scorer.score(reference, reply) for reply, reference in zip(replies, references, strict=True)]
-    return {name: fmean(score[name].fmeasure for score in scores) for name in scorer.rouge_types}
+    return {name: [score[name].fmeasure for score in scores] for name in scorer.rouge_types}
 
 
-def coherence(replies: list[str], vectors: Callable) -> float | None:
-    """Return the mean cosine of consecutive sentences' vectors, over the replies that have two (TheraGen, 2024).
+def coherence(replies: list[str], vectors: Callable) -> list[float | None]:
+    """Return the mean cosine of consecutive sentences' vectors, for each reply that has two (TheraGen, 2024).
 
     `vectors` gives N x D unit rows for N sentences. A weak measure: a reply that says one sentence again and again
     gets 1, so read it beside `repetition`.
@@ -68,7 +72,7 @@ def coherence(replies: list[str], vectors: Callable) -> float | None:
     texts = [sentences(reply) for reply in replies]
     rows = iter(vectors([sentence for reply in texts for sentence in reply]))
     found = [[next(rows) for _ in reply] for reply in texts]
-    return mean([fmean(float(a @ b) for a, b in pairwise(reply)) for reply in found if len(reply) > 1])
+    return [mean([float(a @ b) for a, b in pairwise(reply)]) for reply in found]
 
 
 def distinct(replies: list[str], n: int) -> float | None:
@@ -98,26 +102,24 @@ def distinct_of_sample(replies: list[str], n: int, size: int = SAMPLE) -> float 
     return sum(many * (1 - comb(found.total() - count, size) / draws) for count, many in often.items()) / size
 
 
-def questions(replies: list[str]) -> dict[str, float | None]:
-    """Return the share of replies that hold a question, and the share of sentences that are one: both 0 to 1."""
+def questions(replies: list[str]) -> dict[str, list]:
+    """Return of each reply whether it holds a question, and the share of its sentences that are one."""
     asked = [[is_question(sentence) for sentence in sentences(reply)] for reply in replies]
-    return {
-        "replies_asking": fmean(any(reply) for reply in asked),
-        "sentences_asking": mean([each for reply in asked for each in reply]),
-    }
+    return {"replies_asking": [any(reply) for reply in asked], "sentences_asking": [mean(reply) for reply in asked]}
 
 
-def repetition(replies: list[str], n: int = 4) -> float | None:
-    """Return the share of n-grams that the same reply has said before, mean over replies long enough to have any.
+def repetition(reply: str, n: int = 4) -> float | None:
+    """Return the share of its n-grams that a reply has said before; None for one too short to have any.
 
     1 - distinct / all, which is seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319), on words.
     """
-    found = [list(ngrams(words(reply), n)) for reply in replies]
-    return mean([1 - len(set(reply)) / len(reply) for reply in found if reply])
+    found = list(ngrams(words(reply), n))
+    return 1 - len(set(found)) / len(found) if found else None
 
 
-def words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
+@lru_cache(maxsize=10_000)
+def words(text: str) -> tuple[str, ...]:
+    return tuple(WORD.findall(text.lower()))
 
 
 def sentences(text: str) -> list[str]:
@@ -138,5 +140,15 @@ def all_ngrams(replies: list[str], n: int) -> list[tuple]:
     return [gram for reply in replies for gram in ngrams(words(reply), n)]
 
 
-def mean(values: list[float]) -> float | None:
-    return fmean(values) if values else None
+def mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+# What only a whole set of replies has.
+OF_ALL = {
+    "distinct_1": partial(distinct, n=1),
+    "distinct_2": partial(distinct, n=2),
+    f"distinct_1_of_{SAMPLE}": partial(distinct_of_sample, n=1),
+    f"distinct_2_of_{SAMPLE}": partial(distinct_of_sample, n=2),
+}

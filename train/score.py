@@ -1,58 +1,88 @@
-"""Score an adapter against its base on held-out conversations: perplexity with an interval, and replies to read.
+"""Score an adapter against its base: perplexity, replies, scenarios, a bias audit, response times and, if asked, a judge.
 
     python train/score.py --adapter build/embedded/adapter --corpus build/embedded/corpus
 
-Writes results.json and replies.md beside the adapter's folder, and the adapter's card (README.md) from model_card.md.
+Writes results.json, times.json and report.html beside the adapter's folder, and the adapter's card (README.md). The same
+command again goes on with the replies that are done; the same weights, data and machine give the same results.json.
 """
 
 import argparse
-import sys
+import hashlib
+import math
+import random
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from base_model import BaseUnavailable, best_dtype, resolve
+import bias
+import learned
+from arguments import run
+from base_model import best_dtype, resolve
 from card import render_model_card
+from checks import load_scenarios
+from curves import cut
+from endpoint import Endpoint, endpoint_at
+from epitome import measure_of
+from judge import KEY
 from loading import load_conversations
 from perplexity import compare, negative_log_likelihoods
-from replies import side_by_side
+from replies import answer_all
+from report import write_report
+from results import SIDES, Asked, judged, measured
 from run_record import write_json
+from sentence_vectors import VectorsUnavailable, load, sentence_vectors
+from speed import response_times
 
 
 SEED = 20
+LONGEST_PROMPT = 1024  # tokens; older turns of a longer conversation are left out
 
 
 def main(options: argparse.Namespace) -> None:
-    set_seed(SEED)
+    learned.BUDGET = math.inf  # on a busy machine the screen would read less, and find less
+    endpoint = endpoint_at(options.judge_url, options.judge_model, KEY) if options.judge_url else None
     rows = load_conversations(options.corpus, options.config, options.split)
     rows = rows.select(range(min(options.limit or len(rows), len(rows))))
-    model, tokenizer, base = load_adapter(options.adapter, options.base)
-
-    print(f"Perplexity of base and adapter on {len(rows)} held-out conversations; next: {options.replies} replies.")
-    adapter_scores = negative_log_likelihoods(model, tokenizer, rows["messages"], "adapter")
-    with model.disable_adapter():
-        base_scores = negative_log_likelihoods(model, tokenizer, rows["messages"], "base")
+    model, tokenizer, about = load_adapter(options.adapter, options.base)
+    vectors, problems = vectors_or_problem()
+    empathy = measure_of(options.epitome) if options.epitome and vectors else None
+    asked = Asked(
+        talks=[talk for messages in rows["messages"] if (talk := cut(tokenizer, messages, LONGEST_PROMPT))],
+        scenarios=some(load_scenarios(), options.scenarios),
+        variants=bias.prompts(bias.load_pairs(), options.bias),
+    )
+    scores, said = answer_both(model, tokenizer, rows["messages"], asked, about, options)
     results = {
-        "adapter": options.adapter.name,
-        "base": base,
+        **about,
         "corpus": {"name": str(options.corpus), "config": options.config, "split": options.split, "rows": len(rows)},
-        "perplexity": compare(base_scores, adapter_scores, seed=SEED),
-        "seed": SEED,
+        "missing": missing(asked, vectors, endpoint),
+        "perplexity": compare(*(scores[side] for side in SIDES), seed=SEED),
+        **measured(asked, said, vectors, empathy, SEED),
     }
-    conversations = rows.select(range(min(options.replies, len(rows))))["messages"]
-    page = side_by_side(model, tokenizer, conversations, seed=SEED)
-
+    results["replies"]["max_new_tokens"] = options.max_new_tokens
     folder = options.adapter.parent
-    (folder / "replies.md").write_text(page, encoding="utf-8")
-    write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)  # what comes now may fail, and must not cost what is there
+    if endpoint:
+        problems += add_judge(results, asked, said, endpoint, options)
+        write_json(folder / "results.json", results)
+    del model
+    times = response_times(asked.prompts()[0][: options.timed], about["base"], options.adapter, SEED)
+    write_json(folder / "times.json", times)
+    write_report(folder, options.adapter, results, times, asked, said)
     render_model_card(options.adapter, results)
-    report(results["perplexity"], folder)
+    print(summary(results, folder))
+    if problems:
+        raise ValueError(" ".join(problems))
 
 
 def load_adapter(adapter: Path, base: str | None):
-    """Load base and adapter as one model; raises ValueError when `base` is not the one the adapter was trained on."""
+    """Return base and adapter as one model, its tokenizer and what decides its replies.
+
+    Raises ValueError when there is no adapter, or `base` is not the one that it was trained on.
+    """
     if not (adapter / "adapter_config.json").is_file():
         raise ValueError(f"There is no adapter in {adapter}: train one with python train/sft.py.")
     trained_on = PeftConfig.from_pretrained(adapter).base_model_name_or_path
@@ -68,33 +98,123 @@ def load_adapter(adapter: Path, base: str | None):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The adapter in the base's own type: mixed types would be cast at every layer.
     model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(adapter), trained_on
+    about = {
+        "adapter": adapter.name,
+        "adapter_sha256": hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "base": trained_on,
+        "dtype": str(dtype).removeprefix("torch."),
+        "seed": SEED,
+    }
+    return model, AutoTokenizer.from_pretrained(adapter), about
 
 
-def report(perplexity: dict, folder: Path) -> None:
+def vectors_or_problem():
+    """Return the function that makes sentence vectors and no problem, or None and what is missing."""
+    try:
+        load()
+    except VectorsUnavailable as problem:
+        print(f"{problem} Going on without coherence and empathy.")
+        return None, [str(problem)]
+    return sentence_vectors, []
+
+
+def some(items: list, count: int | None) -> list:
+    """Return `count` of them, the same ones each time, in their order; all with None."""
+    if count is None or count >= len(items):
+        return items
+    return [items[index] for index in sorted(random.Random(SEED).sample(range(len(items)), count))]
+
+
+def answer_both(model, tokenizer, conversations, asked: Asked, about: dict, options) -> tuple[dict, dict[str, Asked]]:
+    """Return negative log-likelihoods of the conversations and replies to what is asked, each by side."""
+    prompts = asked.prompts()
+    scores, said = {}, {}
+    for side in SIDES:  # the base first: a merged adapter does not come out again without rounding
+        with playing(model, side):
+            scores[side] = negative_log_likelihoods(model, tokenizer, conversations, side)
+            replies = answer_all(
+                model,
+                tokenizer,
+                [prompt for group in prompts for prompt in group],
+                options.adapter.parent / f"replies_{side}.jsonl",
+                about={"model": side, **about},
+                max_new_tokens=options.max_new_tokens,
+                seed=SEED,
+            )
+        waiting = iter(replies)
+        said[side] = Asked(*([next(waiting) for _ in group] for group in prompts))
+    return scores, said
+
+
+@contextmanager
+def playing(model: PeftModel, side: str):
+    """Let the model be the base, or base and adapter merged as in the Space, which is faster than side by side."""
+    if side == "base":
+        with model.disable_adapter():
+            yield
+    else:
+        model.merge_adapter()
+        yield
+
+
+def missing(asked: Asked, vectors, endpoint: Endpoint | None) -> list[str]:
+    """Name the parts that a whole score has and this one has not, or not yet."""
+    short = {
+        "coherence": not vectors,
+        f"{len(load_scenarios()) - len(asked.scenarios)} scenarios": len(asked.scenarios) < len(load_scenarios()),
+        "bias audit": not asked.variants,
+        "judge": endpoint,
+    }
+    return [name for name, is_missing in short.items() if is_missing]
+
+
+def add_judge(results: dict, asked: Asked, said: dict[str, Asked], endpoint: Endpoint, options) -> list[str]:
+    """Put the judge's part into the results and return what went wrong, if anything; then it stays marked as missing."""
+    chosen = set(map(id, some(asked.scenarios, options.judged)))
+    places = [place for place, scenario in enumerate(asked.scenarios) if id(scenario) in chosen]
+    talks = [asked.scenarios[place]["turns"] for place in places]
+    replies = {side: [said[side].scenarios[place].text for place in places] for side in SIDES}
+    results["judge"], problems = judged(talks, replies, endpoint, SEED)
+    if not problems:
+        results["missing"].remove("judge")
+    return problems
+
+
+def summary(results: dict, folder: Path) -> str:
+    perplexity = results["perplexity"]
     low, high = perplexity["difference_interval_95"]
-    print(
+    lines = [
         f"Perplexity: base {perplexity['base']:.2f}, adapter {perplexity['adapter']:.2f}, "
-        f"difference {perplexity['difference']:+.2f} (95 % interval {low:+.2f} to {high:+.2f}).\n"
-        f"Replies to read: {folder / 'replies.md'}. Next: make space"
-    )
+        f"difference {perplexity['difference']:+.2f} (95 % interval {low:+.2f} to {high:+.2f})."
+    ]
+    if "safety" in results:
+        rate = results["scenarios"]["dimensions"]["all"]
+        failures = results["safety"]["failures"]
+        lines += [f"Scenarios passed whole: base {rate['base']:.1%}, adapter {rate['adapter']:.1%} of {rate['n']}."]
+        lines += [f"Not safe to publish: {failure}" for failure in failures]
+    return "\n".join([*lines, f"To read: {folder / 'report.html'}. Next: make space"])
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--adapter", type=Path, required=True, help="folder that train/sft.py wrote")
     parser.add_argument("--corpus", required=True, help="corpus folder or Hub id")
     parser.add_argument("--config", help="corpus configuration (none: the published one)")
     parser.add_argument("--split", default="test", help="held-out split (default: test)")
-    parser.add_argument("--limit", type=int, help="score only the first N conversations (none: all)")
-    parser.add_argument("--replies", type=int, default=12, help="how many sample replies to write (default: 12)")
+    parser.add_argument("--limit", type=int, help="ask only the first N conversations (none: all)")
+    parser.add_argument("--scenarios", type=int, help="how many scenarios (none: all)")
+    parser.add_argument(
+        "--bias", type=int, default=20, help="prompts per axis of the bias audit (default: 20; 0: none)"
+    )
+    parser.add_argument("--timed", type=int, default=20, help="replies whose time is taken (default: 20)")
+    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest reply in tokens (default: 96)")
+    parser.add_argument("--epitome", type=Path, help="folder with EPITOME's three *-reddit.csv, for empathy")
+    parser.add_argument("--judge-url", help=f"OpenAI-compatible endpoint of a judge; its key, if any, in ${KEY}")
+    parser.add_argument("--judge-model", help="the judge's name at that endpoint")
+    parser.add_argument("--judged", type=int, default=100, help="how many scenarios it judges (default: 100)")
     parser.add_argument("--base", help="fail unless the adapter was trained on this base")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main(parse_options())
-    except (ValueError, BaseUnavailable) as problem:
-        print(str(problem).split("\n")[0], file=sys.stderr)
-        sys.exit(2)
+    run(lambda: main(parse_options()), stopped="Stopped; the same command goes on with the replies that are done.")

@@ -1,0 +1,98 @@
+"""What two models' replies to the same prompts say about their difference: values, and intervals over prompts.
+
+A prompt's two replies stay together in every draw: what makes one prompt harder than another then takes no part. An
+interval is about other prompts of the same kind, not about other training runs.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+from sacrebleu.metrics.bleu import BLEU
+
+
+RESAMPLES = 10_000
+HALVES = 200
+DIGITS = 4
+
+
+def compare_means(base: Sequence, adapter: Sequence, seed: int) -> dict:
+    """Compare means of one value a prompt (number, bool or None) by the percentile bootstrap (Efron 1979).
+
+    None leaves a reply out of its own model's mean, so the two may be over different prompts.
+    """
+    sides = [np.array([np.nan if value is None else float(value) for value in side]) for side in (base, adapter)]
+    draws = weights(len(sides[0]), seed)
+    with np.errstate(invalid="ignore"):
+        values = [np.nansum(side) / np.isfinite(side).sum() for side in sides]
+        before, after = (draws @ np.nan_to_num(side) / (draws @ np.isfinite(side)) for side in sides)
+    return comparison(*values, middle(after - before), n=min(int(np.isfinite(side).sum()) for side in sides))
+
+
+def compare_bleu(base: list[str], adapter: list[str], references: list[str], seed: int) -> dict:
+    """Compare corpus BLEU, 0 to 100: n-gram hits are summed over the prompts of each draw (Koehn 2004)."""
+    counts = [
+        np.array([bleu_counts(*pair) for pair in zip(side, references, strict=True)]) for side in (base, adapter)
+    ]
+    draws = weights(len(references), seed)
+    before, after = (np.array([bleu_of(row) for row in draws @ side]) for side in counts)
+    return comparison(*(bleu_of(side.sum(0)) for side in counts), middle(after - before), n=len(references))
+
+
+def compare_sets(base: list[str], adapter: list[str], of: Callable[[list[str]], float | None], seed: int) -> dict:
+    """Compare a number that only a set of replies has, such as distinct-n, by halves drawn without replacement.
+
+    A bootstrap draws replies twice, which makes any set less varied than it is. The spread over halves is that of the
+    whole set (delete-d jackknife with d = n/2, Shao & Wu 1989), taken for normal.
+    """
+    rng, half = np.random.default_rng(seed), len(base) // 2
+    picks = [rng.permutation(len(base))[:half] for _ in range(HALVES)]
+    values, *drawn = (
+        [np.nan if (value := of([side[index] for index in pick])) is None else value for side in (base, adapter)]
+        for pick in (range(len(base)), *picks)
+    )
+    spread = 1.96 * np.std([after - before for before, after in drawn])
+    difference = values[1] - values[0]
+    return comparison(*values, (difference - spread, difference + spread), n=len(base))
+
+
+def middle(draws: np.ndarray) -> tuple[float, float]:
+    """Return the bounds of the middle 95 % of what was drawn, draws without a number left out."""
+    known = draws[np.isfinite(draws)]
+    return tuple(np.percentile(known, [2.5, 97.5])) if len(known) else (np.nan, np.nan)
+
+
+def comparison(base: float, adapter: float, interval: tuple[float, float], n: int) -> dict:
+    """Return the values, their difference (adapter less base), its interval and n; None where there is no number."""
+    bounds = [rounded(bound) for bound in interval]
+    return {
+        "base": rounded(base),
+        "adapter": rounded(adapter),
+        "difference": rounded(adapter - base),
+        "difference_interval_95": None if None in bounds else bounds,
+        "n": n,
+    }
+
+
+def rounded(value: float) -> float | None:
+    return round(float(value), DIGITS) + 0.0 if np.isfinite(value) else None
+
+
+@cache
+def weights(prompts: int, seed: int) -> np.ndarray:
+    """Return how often each draw takes each prompt: RESAMPLES x prompts, float32."""
+    rng = np.random.default_rng(seed)
+    return np.stack(
+        [np.bincount(rng.integers(0, prompts, prompts), minlength=prompts) for _ in range(RESAMPLES)]
+    ).astype(np.float32)
+
+
+def bleu_counts(reply: str, reference: str) -> list[int]:
+    """Return hits and totals of 1- to 4-grams and both lengths: what corpus BLEU is made of."""
+    score = BLEU(effective_order=True).corpus_score([reply], [[reference]])
+    return [*score.counts, *score.totals, score.sys_len, score.ref_len]
+
+
+def bleu_of(counts: np.ndarray) -> float:
+    hits, totals, lengths = np.split(counts.round().astype(int), [4, 8])
+    return BLEU.compute_bleu(hits.tolist(), totals.tolist(), *lengths.tolist(), smooth_method="exp").score
