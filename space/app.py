@@ -16,7 +16,7 @@ import gradio as gr
 import engine
 import helplines
 import learned
-from conversation import help_card, plain, respond
+from conversation import answered_by_code, help_card, plain, respond
 from hardening import SETTINGS, harden
 from texts import text
 
@@ -110,6 +110,9 @@ def reply_to(history: list[dict], loading: "Future[engine.Loaded]") -> Iterator[
 def words(history: list[dict], loading: "Future[engine.Loaded]") -> Iterator[str]:
     if len(plain(history[-1]["content"])) > MAX_CHARACTERS:
         yield text("too_long")
+        return
+    if answer := answered_by_code(history):
+        yield answer
         return
     if not loading.done():
         yield text("waking")

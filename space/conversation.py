@@ -9,7 +9,7 @@ from contextlib import closing
 import helplines
 from engine import Engine
 from heavy import folded, unfolded
-from safe_mode import danger_confirmed_in, is_about_self, next_question
+from safe_mode import danger_confirmed_in, is_about_self, next_again, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
 
@@ -58,14 +58,14 @@ def said(history: list[dict], role: str = "user") -> list[str]:
 def help_card(history: list[dict], country: str) -> str:
     """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises."""
     try:
-        turns = said(history)
+        turns, answered = said(history), said(history, "assistant")
         name, language = fixed_text(turns)
-        if confirmed := danger_confirmed_in(said(history, "assistant"), turns[-1]):
+        if confirmed := danger_confirmed_in(answered, turns[-1]):
             name, language = "imminent", confirmed
         if not name:
             return ""
         if name == "risk" and any(is_card(entry) for entry in history):
-            name = "risk_again"
+            return card(next_again(answered, language), country, language, next_question(answered, language))
         return card(name, country, language)
     except Exception:  # an error means: show help
         return card("risk", country)
@@ -89,8 +89,8 @@ def language_of(findings: list[Finding]) -> str:
     return language if language in languages() else "en"
 
 
-def card(name: str, country: str, language: str = "en") -> str:
-    parts = text(name, language, helplines="{helplines}").split("\n\n")
+def card(name: str, country: str, language: str = "en", question: str = "") -> str:
+    parts = [*text(name, language, helplines="{helplines}").split("\n\n"), *filter(None, [question])]
     bar = helplines.bar_html(country, language)
     lines = (bar if part == "{helplines}" else f'<p dir="auto">{html.escape(part)}</p>' for part in parts)
     return f"{HELP}{''.join(lines)}</div>"
@@ -98,6 +98,12 @@ def card(name: str, country: str, language: str = "en") -> str:
 
 def is_card(entry: dict) -> bool:
     return entry.get("role") == "assistant" and plain(entry.get("content")).startswith(HELP)
+
+
+def answered_by_code(history: list[dict]) -> str:
+    """Return what is said in a model's place whether there is one or not, or an empty string."""
+    language = asks_if_human(plain(history[-1].get("content")))
+    return text("are_you_human", language) if language else ""
 
 
 def respond(history: list[dict], engine: Engine) -> Iterator[str]:
@@ -109,8 +115,8 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
     shown = cover = question = ""
     try:
         turns, person = read(history), said(history)
-        if language := asks_if_human(turns[-1]["content"]):
-            yield text("are_you_human", language)
+        if answer := answered_by_code(history):
+            yield answer
             return
         level, findings, _ = screen(person)
         if level in ("risk", "imminent"):

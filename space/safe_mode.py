@@ -4,6 +4,7 @@ The questions follow what crisis lines and the C-SSRS ask about (plan, means, su
 data in replies.json. Which ones were asked is read from the conversation itself, so nothing has to be kept.
 """
 
+import html
 import re
 
 from screening import Finding
@@ -11,7 +12,11 @@ from texts import languages, text
 
 
 QUESTIONS = ("ask_plan", "ask_means", "ask_support", "ask_willing", "ask_barriers")
-GRAVE = ("ask_plan", "ask_means")  # a yes to one of these is as urgent as saying it unasked
+# A yes to one of these is as urgent as saying it unasked; of a card it is the last sentence that asks.
+GRAVE, GRAVE_CARDS = ("ask_plan", "ask_means"), ("risk", "self_harm")
+AGAIN = ("risk_again", "risk_again_2", "risk_again_3")
+TAG = re.compile(r"<[^>]+>")
+LAST_SENTENCE = re.compile(r"[^.!?。؟？।\n]+[?؟？]$")
 
 
 def is_about_self(findings: list[Finding]) -> bool:
@@ -21,18 +26,36 @@ def is_about_self(findings: list[Finding]) -> bool:
 
 def next_question(replies: list[str], language: str) -> str:
     """The first question that is in none of the replies so far, or an empty string when all were asked."""
-    asked = "\n".join(replies)
+    asked = as_text("\n".join(replies))
     return next((question for question in texts_of(QUESTIONS, language) if question not in asked), "")
 
 
+def next_again(replies: list[str], language: str) -> str:
+    """Name what is said when danger is named again: one that was not the last of them, so that no two are alike."""
+    before = [as_text(reply) for reply in replies]
+    count = sum(text(name, language) in reply for name in AGAIN for reply in before)
+    return AGAIN[count % len(AGAIN)]
+
+
 def danger_confirmed_in(replies: list[str], answer: str) -> str:
-    """The language in which the newest message says yes to a question on a plan or means ("yeah", "kind of"), or ""."""
-    for language in sorted(languages()) if replies else ():
-        if any(replies[-1].rstrip().endswith(question) for question in texts_of(GRAVE, language)):
+    """The language in which the newest message says yes to a grave question ("yeah", "kind of"), or ""."""
+    said = as_text(replies[-1]).rstrip() if replies else ""
+    for language in sorted(languages()):
+        if any(said.endswith(question) for question in grave_questions(language)):
             words = text("affirmations", language).split(", ")
             said_yes = rf"\W*(?:{'|'.join(map(re.escape, words))})(?!\w)"
             return language if re.match(said_yes, answer, re.IGNORECASE) else ""
     return ""
+
+
+def grave_questions(language: str) -> list[str]:
+    cards = (text(name, language, helplines="") for name in GRAVE_CARDS)
+    return [*texts_of(GRAVE, language), *(found[0].strip() for card in cards if (found := LAST_SENTENCE.search(card)))]
+
+
+def as_text(reply: str) -> str:
+    """A card is HTML, a reply of the model's is not."""
+    return html.unescape(TAG.sub("", reply))
 
 
 def texts_of(names: tuple[str, ...], language: str) -> list[str]:

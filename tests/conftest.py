@@ -12,9 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 
 pytest_plugins = ["tiny"]  # the base and corpus that training tests run on
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("theragen", deadline=None)
+settings.load_profile("theragen")
 
 ROOT = Path(__file__).parents[1]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}

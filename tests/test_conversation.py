@@ -2,6 +2,7 @@
 
 import html
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -250,6 +251,36 @@ def test_a_yes_to_a_grave_question_is_imminent(answer, turns):
         .replace("&#x27;", "'")
         .startswith(conversation.card("imminent", "US").replace("&#x27;", "'"))
     )
+
+
+@pytest.mark.parametrize(
+    ("disclosed", "answer", "language"),
+    [
+        ("I want to die", "Yes. Tonight.", "en"),
+        ("I want to die", "i am", "en"),
+        ("i cut myself again last night", "yeah", "en"),
+        ("je veux mourir", "oui", "fr"),
+        ("我想死", "是的", "zh"),
+    ],
+)
+def test_a_yes_to_what_a_card_asks_is_imminent(disclosed, answer, language):
+    history = [user(disclosed)]
+    history += [{"role": "assistant", "content": help_card(history, "US")}, user(answer)]
+    assert help_card(history, "US") == conversation.card("imminent", "US", language)
+
+
+def test_danger_named_again_is_answered_in_other_words_and_with_the_next_question():
+    history = at_risk("I want to die", *["I want to kill myself"] * 8)
+    cards = [turn["content"] for turn in history if turn["role"] == "assistant"]
+    assert all(conversation.is_card(turn) for turn in history if turn["role"] == "assistant")
+    assert all(one != other for one, other in pairwise(cards))
+    asked = [name for card in cards for name in QUESTIONS if html.escape(text(name)) in card]
+    assert asked == list(QUESTIONS)
+
+
+def test_whoever_asks_for_a_person_is_told_before_any_model_is_there():
+    assert "I'm an AI" in conversation.answered_by_code([user("are you a real person?")])
+    assert conversation.answered_by_code([user("work was long")]) == ""
 
 
 @pytest.mark.parametrize("answer", ["no", "not really", "yesterday was better", "i don't"])

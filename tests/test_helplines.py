@@ -178,6 +178,8 @@ NAMES = [
     "imminent",
     "risk",
     "risk_again",
+    "risk_again_2",
+    "risk_again_3",
     "distress",
     "other_person",
     "harm_now",
@@ -223,8 +225,9 @@ def test_a_slot_left_out_leaves_help(slots):
 
 
 TRANSLATED = [
-    *("in_danger", "local_number", "united_states", "anywhere", "imminent", "risk", "risk_again", "other_person"),
-    *("harm_now", "overdose", "harm_others", "child", "self_harm", "eating_disorder", "psychosis", "are_you_human"),
+    *("in_danger", "local_number", "united_states", "anywhere", "imminent", "risk"),
+    *("risk_again", "risk_again_2", "risk_again_3", "other_person", "harm_now", "overdose", "harm_others", "child"),
+    *("self_harm", "eating_disorder", "psychosis", "are_you_human"),
     *("ask_plan", "ask_means", "ask_support", "ask_willing", "ask_barriers", "affirmations"),
 ]
 ONE_QUESTION = {"imminent", "risk", "other_person", "harm_now", "overdose", "harm_others", "psychosis"}

@@ -50,14 +50,14 @@ def test_it_raises_what_the_rules_miss(text):
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_never_lowers(text):
     assert LEVELS.index(screen(text).level) >= highest(read_hits(text))
     assert screen_reply(text) or not list(said_wrongly(text))
 
 
 @given(st.text(max_size=2000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_text_has_probabilities_and_a_span_inside_it(text):
     found = learned.danger(text)
     if found is not None:

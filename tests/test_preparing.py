@@ -1,7 +1,7 @@
 """The pure steps of the corpus: plain text, fitness, windows."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cleaning import clean
@@ -38,7 +38,6 @@ def test_plain_text(text, plain):
     assert plain_text(text) == plain
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_becomes_plain_text(text):
     assert plain_text(text) == plain_text(text).strip()

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
@@ -81,7 +81,6 @@ def test_one_person_keeps_one_placeholder():
     ]
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_findings_in_order_inside_it(text):
     spans = [finding.span for finding in find(text)]
@@ -105,7 +104,6 @@ def test_the_pages_of_help_lines_stay():
         assert redact(f"See {page} or write to me.")[0] == f"See {page} or write to me."
 
 
-@settings(deadline=None)
 @given(st.sampled_from([*HELP_LINES, "988", "911", "116 123", "13 11 14", "741741"]), st.text(alphabet="ab .,!?\n"))
 def test_crisis_lines_survive_in_any_surroundings(line, around):
     text = f"{around} call {line} {around}"

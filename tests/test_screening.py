@@ -62,7 +62,7 @@ def test_there_are_two_thousand_disguised_phrases():
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_has_a_level_and_spans_inside_it(text):
     level, findings, _ = screen(text)
     assert level in LEVELS
@@ -70,14 +70,14 @@ def test_any_text_has_a_level_and_spans_inside_it(text):
 
 
 @given(st.lists(st.sampled_from("\u200b\u200d\u2060\ufeff\u00ad"), min_size=21, max_size=21))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_hidden_characters_never_lower(noise):
     text = "".join(letter + hidden for letter, hidden in zip("I want to kill myself", noise, strict=True))
     assert screen(text).level in ("risk", "imminent")
 
 
 @given(st.lists(st.text(max_size=60), max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_conversation_has_a_level_and_spans_inside_its_turns(turns):
     level, findings, now = screen(turns)
     assert level in LEVELS

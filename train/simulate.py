@@ -22,7 +22,7 @@ import judge
 from arguments import require, run
 from client_checks import measure, summarise
 from clients import load_people, load_table, played_by, scripted
-from conversation import help_card, respond
+from conversation import answered_by_code, help_card, respond
 from endpoint import SEED, EndpointFailed, endpoint_at
 from engine import Engine, load
 from readable import page
@@ -126,7 +126,7 @@ def play(person: dict, player: clients.Player, engine: Engine | None, most: int)
 def reply_to(history: list[dict], engine: Engine | None) -> str:
     """Return what stands on the page once the reply has ended."""
     if engine is None:
-        return text("no_model", reason="none was asked for")
+        return answered_by_code(history) or text("no_model", reason="none was asked for")
     *_, reply = respond(history, engine)
     return reply
 
