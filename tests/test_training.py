@@ -59,8 +59,9 @@ def test_results_and_card_agree(loop):
 
 
 def test_replies_stand_side_by_side(loop):
-    page = (loop / "replies.md").read_text()
-    assert page.count("**Base:**") == page.count("**Adapter:**") == 2
+    page = (loop / "report.html").read_text()
+    assert page.count("written in the corpus") == 4
+    assert json.loads((loop / "times.json").read_text())["adapter"]["first_words"]["p50"] > 0
 
 
 STRANGER = """
