@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 
@@ -54,8 +55,17 @@ def command(*arguments: object, check: bool = True, **environment: str) -> subpr
 
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory) -> Path:
+    """Return the folder of a small loop, made once for all processes of a test run: whoever comes second waits."""
+    mine = tmp_path_factory.getbasetemp()
+    folder = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "loop"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "results.json").is_file():
+            run_loop(folder)
+    return folder
+
+
+def run_loop(folder: Path) -> None:
     """Build the embedded corpus, train two steps, score: by the commands of the README, only shorter."""
-    folder = tmp_path_factory.mktemp("loop")
     command("data/build_dataset.py", "--recipe", "embedded", "--output", folder)
     recipe = ["--config", "train/recipes/cpu.yaml", "--max_steps", "2", "--gradient_accumulation_steps", "1"]
     short = ["--max_length", "512", "--save_steps", "1", "--learning_rate", "1e-3", "--warmup_steps", "0"]
@@ -64,7 +74,6 @@ def loop(tmp_path_factory) -> Path:
     few = ["--limit", "4", "--scenarios", "2", "--bias", "0", "--timed", "1", "--max-new-tokens", "24"]
     done = command("train/score.py", "--adapter", folder / "adapter", "--corpus", folder / "corpus", *few, check=False)
     assert done.returncode == 0 or "pip install --no-deps" in done.stderr, done.stderr[-3000:]
-    return folder
 
 
 def free_port() -> int:
