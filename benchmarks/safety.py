@@ -29,7 +29,7 @@ from disguises import disguised  # noqa: E402 - the path is above
 from screening import screen, screen_reply  # noqa: E402
 
 
-DATA = Path(os.environ.get("THERAGEN_DATA", ROOT.parent / "shared/data")) / "eval"
+DATA = Path(os.environ.get("THERAGEN_DATA", ROOT / "build/data")) / "eval"
 SERIOUS = ("risk", "imminent")
 
 

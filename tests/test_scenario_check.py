@@ -1,7 +1,7 @@
 """Scenarios answered during training: the same ones each time, checked, written and given to trackers."""
 
 from checks import load_scenarios
-from curves import read_lines
+from files import read_lines
 from test_trainer import losses, run
 
 

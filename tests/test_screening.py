@@ -197,8 +197,8 @@ def test_blind_counts_never_get_worse(name):
 
 
 def shared(path: str) -> Path:
-    """Public data kept beside the project; the test is skipped where it is not."""
-    place = Path(os.environ.get("THERAGEN_DATA", ROOT.parent / "shared/data")) / path
+    """Public data that is not shipped with the project; the test is skipped where it is not."""
+    place = Path(os.environ.get("THERAGEN_DATA", ROOT / "build/data")) / path
     if not place.exists():
         pytest.skip(f"{place} is not here; set THERAGEN_DATA to the folder with the public data")
     return place

@@ -7,7 +7,8 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from checks import check, load_scenarios, pass_rates
-from curves import before, log_beside, now, read_lines, require_whole, write_lines
+from curves import before, log_beside, now, require_whole
+from files import read_lines, write_lines
 from replies import answer
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from run_record import write_json
+from files import write_json
 
 
 STATE = "trainer_state.json"  # the last file that transformers writes into a checkpoint

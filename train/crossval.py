@@ -23,9 +23,10 @@ from datasets import concatenate_datasets
 
 from arguments import require, run
 from checkpoints import is_run_of
+from files import write_json
 from preflight import check_machine
 from repeats import parse_alone, train
-from run_record import inputs_of, write_json
+from run_record import inputs_of
 from sft import load_rows
 
 

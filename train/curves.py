@@ -5,7 +5,6 @@ the numbers as eval/curves/NAME. The replies are greedy and cut after 64 tokens 
 where training goes, train/score.py says what an adapter is worth.
 """
 
-import json
 import logging
 import random
 from itertools import islice
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
 from arguments import require
+from files import read_lines, write, write_lines
 from metrics import SAMPLE, measure
 from replies import answer
 from sentence_vectors import VectorsUnavailable, load, sentence_vectors
@@ -141,19 +141,6 @@ def before(records: list[dict], step: int) -> list[dict]:
     return [record for record in records if record["step"] < step]
 
 
-def read_lines(file: Path) -> list[dict]:
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def write_lines(file: Path, records: list[dict]) -> None:
-    part = file.with_suffix(".part")
-    part.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-    part.replace(file)
-
-
 def draw(curves: list[dict], file: Path) -> None:
     """Draw a panel for each number that has a value, over epochs; y begins at 0."""
     names = [name for name in PANELS if any(record.get(name) is not None for record in curves)]
@@ -166,6 +153,4 @@ def draw(curves: list[dict], file: Path) -> None:
         panel.set_ylim(bottom=min(0, *values))  # a few prompts' noise must not fill the panel
         panel.grid(alpha=0.3)
     figure.suptitle(f"{curves[-1]['replies']} held-out prompts, greedy replies")
-    part = file.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(file)
+    write(file, lambda part: figure.savefig(part, format="png", dpi=100))

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> "Student":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="intfloat/multilingual-e5-small", help="Hub id or folder of an encoder")
     parser.add_argument(
-        "--public", type=Path, default=ROOT.parent / "shared/data", help="folder with corpus/ and eval/"
+        "--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/"
     )
     parser.add_argument("--harmless", type=Path, nargs="*", default=[], help="files of everyday texts, one a line")
     parser.add_argument("--work", type=Path, default=ROOT / "build/learned", help="where stages are kept")

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from arguments import require, run
 from card import Edition, render
+from files import write_json
 from gguf_export import export
 from merging import AGREES, merge
 from modelfile import ollama_files
@@ -30,7 +31,6 @@ from release import (
     stage,
     stage_plots,
 )
-from run_record import write_json
 
 
 def main() -> None:

@@ -161,6 +161,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2500, help="batches of 32 texts (default: 2500)")
     parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate (default: 2e-4)")
     parser.add_argument(
-        "--public", type=Path, default=ROOT.parent / "shared/data", help="folder with corpus/ and eval/"
+        "--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/"
     )
     main(parser.parse_args())

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 from transformers import set_seed
 
+from files import write_lines
+
 
 # How the Space draws words (space/engine.py).
 SAMPLED = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
@@ -76,9 +78,7 @@ def read_batches(file: Path, head: dict) -> list[list[Reply]]:
     lines = list(whole_lines(file))
     if lines[:1] != [head]:
         lines = [head]
-    part = file.with_suffix(".part")
-    part.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    part.replace(file)
+    write_lines(file, lines)
     return [[Reply(*reply) for reply in batch] for batch in lines[1:]]
 
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from checks import check
+from files import write, write_text
 from results import LEVELS, SIDES, Asked
 
 
@@ -37,9 +38,9 @@ def write_report(folder: Path, adapter: Path, results: dict, times: dict | None,
             variants=variants_shown(asked, said),
         )
     )
-    write(folder / "report.html", page.encode())
+    write_text(folder / "report.html", page)
     for name, figure in figures.items():
-        write(folder / f"{name}.png", png(figure))
+        write(folder / f"{name}.png", lambda part, figure=figure: part.write_bytes(png(figure)))
 
 
 def environment() -> Environment:
@@ -128,12 +129,6 @@ def png(figure: Figure) -> bytes:
 
 def embedded(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
-
-
-def write(file: Path, content: bytes) -> None:
-    part = file.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def plain(name: str) -> str:

@@ -13,6 +13,7 @@ from transformers.trainer_pt_utils import get_model_param_count
 
 from base_model import EMBEDDED, GGUF_SHA256
 from card import render_model_card
+from files import write_json
 
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers")
@@ -92,10 +93,3 @@ def hardware() -> dict:
     """Return what the run used, without anything that names the machine or its owner."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {"machine": platform.machine(), "threads": torch.get_num_threads(), "gpus": gpus}
-
-
-def write_json(file: Path, content: dict) -> None:
-    """Write indented JSON under a temporary name, then rename: the file is whole or absent."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(file)

@@ -26,13 +26,13 @@ from checks import load_scenarios
 from curves import cut
 from endpoint import Endpoint, endpoint_at
 from epitome import measure_of
+from files import write_json
 from judge import KEY
 from loading import load_conversations
 from perplexity import compare, negative_log_likelihoods
 from replies import answer_all
 from report import write_report
 from results import SIDES, Asked, judged, measured
-from run_record import write_json
 from sentence_vectors import VectorsUnavailable, load, sentence_vectors
 from speed import response_times
 

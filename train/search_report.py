@@ -1,7 +1,6 @@
 """What a study found: a line for each trial, the best recipe, a table and two plots."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 from trl import ModelConfig, SFTConfig, TrlParser
 
 from arguments import Arguments
+from files import write, write_text
 
 
 def line_of(study: optuna.Study, number: int) -> str:
@@ -32,7 +32,7 @@ def write_reports(study: optuna.Study, folder: Path, recipe: Path | None, values
     where = f"trial {best.number} on {recipe}" if recipe else f"trial {best.number}"
     head = f"# Found by train/search.py: validation perplexity {best.value:.3f} in {where}.\n"
     text = head + with_values(recipe.read_text(encoding="utf-8") if recipe else "", values)
-    write(folder / "best.yaml", lambda part: part.write_text(text, encoding="utf-8"))
+    write_text(folder / "best.yaml", text)
     columns = ("number", "state", "value", "duration", "params", "user_attrs")
     write(folder / "trials.csv", lambda part: study.trials_dataframe(columns).to_csv(part, index=False))
     with warnings.catch_warnings():
@@ -45,12 +45,6 @@ def write_reports(study: optuna.Study, folder: Path, recipe: Path | None, values
             folder / f"{name}.png",
             lambda part, figure=figure: figure.savefig(part, format="png", dpi=150, bbox_inches="tight"),
         )
-
-
-def write(file: Path, save: Callable[[Path], object]) -> None:
-    part = file.with_suffix(".part")
-    save(part)
-    part.replace(file)
 
 
 def said(arguments: list[str], own: type) -> dict:

@@ -25,8 +25,8 @@ from clients import load_people, load_table, played_by, scripted
 from conversation import answered_by_code, help_card, respond
 from endpoint import SEED, EndpointFailed, endpoint_at
 from engine import Engine, load
+from files import write_json, write_text
 from readable import page
-from run_record import write_json
 from texts import text
 
 
@@ -142,9 +142,7 @@ def write(folder: Path, facts: dict, played: list[Conversation], verdicts, judgi
     results = {**facts, "partial": stopped or None, "by_code": summarise(people), "conversations": people}
     if judging and verdicts:
         results["judge"] = judge.summary(verdicts, judging.model)
-    part = folder / "clients.md.part"
-    part.write_text(page(results, played), encoding="utf-8")
-    part.replace(folder / "clients.md")
+    write_text(folder / "clients.md", page(results, played))
     write_json(folder / "clients.json", results)
     if stopped:
         return f"{len(played)} of {facts['people']} people are in {folder}, marked partial."
