@@ -5,7 +5,8 @@ import torch
 
 from fit_learned import CALM, Row, write
 from learned import OUTPUTS, WEIGHTS, danger, harm
-from refine_learned import DANGER, HARMFUL, anchored, judge, outputs_of, refine, shipped, worst
+from refine_learned import DANGER, HARMFUL, anchored, judge, outputs_of, refine, shipped, whole, worst
+from test_learned import tiny_teacher
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,18 @@ def test_a_few_steps_move_what_is_trained_and_the_file_is_read_again(student, tm
     assert 0 < rows[-1].target[HARMFUL] < 1
     before = judge(student, calm)[:, DANGER]
     torch.manual_seed(0)
-    refine(student, rows, steps=20, rate=3e-4)
+    refine(student, rows, steps=20, rate=3e-4, head_rate=3e-4)
     write(student, rows, tmp_path / "weights.safetensors")
     after = judge(shipped(tmp_path / "weights.safetensors"), calm)[:, DANGER]
     assert after.mean() < before.mean() - 1
+
+
+def test_it_begins_from_the_whole_of_an_encoder_too(tmp_path):
+    encoder = tiny_teacher(tmp_path / "encoder")
+    rows = [Row(text, False, CALM, 1.0, False) for text in TEXTS]
+    student = whole(str(encoder), rows)
+    assert len(student.layers) == 3
+    assert student.layers[0]["inner"].weight.shape == (96, 384)
+    write(student, rows, tmp_path / "large.safetensors")
+    again = shipped(tmp_path / "large.safetensors")
+    torch.testing.assert_close(judge(again, rows), judge(student, rows), atol=0.05, rtol=0)

@@ -56,9 +56,7 @@ class Row(NamedTuple):
 def main(argv: list[str] | None = None) -> "Student":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default="intfloat/multilingual-e5-small", help="Hub id or folder of an encoder")
-    parser.add_argument(
-        "--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/"
-    )
+    parser.add_argument("--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/")
     parser.add_argument("--harmless", type=Path, nargs="*", default=[], help="files of everyday texts, one a line")
     parser.add_argument("--work", type=Path, default=ROOT / "build/learned", help="where stages are kept")
     parser.add_argument("--output", type=Path, default=ROOT / "space/learned.safetensors")
@@ -87,7 +85,7 @@ def main(argv: list[str] | None = None) -> "Student":
         torch.save(teacher.judge(lessons), kept)
     judged, vectors = torch.load(kept)
     vocabulary = choose_pieces(teacher, lessons)
-    student = Student(arguments.teacher, vocabulary)
+    student = Student(arguments.teacher, vocabulary, LAYERS, INNER)
     distil(student, lessons, judged, vectors, arguments.student_epochs)
     report("student", [row for row in rows if row.held_out], student.judge)
     write(student, [row for row in rows if not row.held_out], arguments.output)
@@ -424,9 +422,9 @@ def quantise(vectors: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 class Student(nn.Module):
-    """What learned.py runs: the teacher's first layers, as pre-trained, with fewer inner units and smaller vectors."""
+    """What learned.py runs: an encoder's first layers, as pre-trained, with fewer inner units and smaller vectors."""
 
-    def __init__(self, name: str, vocabulary: Vocabulary):
+    def __init__(self, name: str, vocabulary: Vocabulary, layers: int, inner: int):
         super().__init__()
         encoder = AutoModel.from_pretrained(name, add_pooling_layer=False)
         width, embeddings = encoder.config.hidden_size, encoder.embeddings
@@ -449,7 +447,7 @@ class Student(nn.Module):
             .clone()
         )
         self.first = embeddings.LayerNorm
-        self.layers = nn.ModuleList(layer_of(layer) for layer in encoder.encoder.layer[:LAYERS])
+        self.layers = nn.ModuleList(layer_of(layer, inner) for layer in encoder.encoder.layer[:layers])
         self.head = nn.Linear(2 * width, len(OUTPUTS))
         self.imitate = nn.Linear(2 * width, width)  # the teacher's sentence vector; not shipped
         self.rounded = False  # whether to compute with the int4 weights that will be shipped
@@ -495,11 +493,12 @@ class Student(nn.Module):
         return logits
 
 
-def layer_of(layer: nn.Module) -> nn.ModuleDict:
-    """One BERT layer with its queries, keys and values in one matrix and the INNER units that weigh most."""
+def layer_of(layer: nn.Module, most: int) -> nn.ModuleDict:
+    """One BERT layer with its queries, keys and values in one matrix and the `most` inner units that weigh most."""
     attention, own = layer.attention, layer.attention.self
     inner, outer = layer.intermediate.dense, layer.output.dense
-    kept = (inner.weight.norm(dim=1) * outer.weight.norm(dim=0)).topk(INNER).indices
+    strength = inner.weight.norm(dim=1) * outer.weight.norm(dim=0)
+    kept = strength.topk(min(most, len(strength))).indices
     parts = {
         "qkv": linear_of(
             torch.cat([own.query.weight, own.key.weight, own.value.weight]),

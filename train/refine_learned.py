@@ -1,10 +1,14 @@
 """Go on training the learned tier of screening from the weights that are shipped, on labelled texts alone.
 
     python train/refine_learned.py --steps 2500 --output build/learned.safetensors
+    python train/refine_learned.py --encoder intfloat/multilingual-e5-small --rate 6e-5 --output build/large.safetensors
 
 For new lines in data/messages: minutes instead of the hour of train/fit_learned.py, and no teacher. A long text is read
 in windows, as learned.py reads it, and answers for its worst one. Replies are held to what the old weights said of them:
 trained on labels alone, it forgot more about harmful replies that it had never seen than it learned.
+
+With --encoder it begins from the whole of a pre-trained encoder in place of the shipped weights: four times as deep, some
+18 MB, for learned.py to read in the same way. train/encoder_from_package.py makes one where no hub is reached.
 """
 
 import argparse
@@ -20,9 +24,11 @@ from fit_learned import (
     ROOT,
     Row,
     Student,
+    Teacher,
     Vocabulary,
     batches_by_length,
     case_rows,
+    choose_pieces,
     dialogue_rows,
     loss_of,
     noisy,
@@ -47,11 +53,24 @@ def main(options: argparse.Namespace) -> None:
     rows = written_rows() + dialogue_rows() + turn_rows() + case_rows() + public_rows(options.public)
     learning, held_out = ([row for row in rows if row.held_out == kept] for kept in (False, True))
     print(f"{len(learning)} texts, {len(held_out)} held out")
-    student = shipped(options.weights)
-    report("before", held_out, lambda rows: judge(student, rows))
-    refine(student, anchored(student, learning), options.steps, options.rate)
+    if options.encoder:
+        student = whole(options.encoder, learning)
+    else:
+        student = shipped(options.weights)
+        report("before", held_out, lambda rows: judge(student, rows))
+        learning = anchored(student, learning)
+    refine(student, learning, options.steps, options.rate, head_rate=1e-3 if options.encoder else options.rate)
     report("after", held_out, lambda rows: judge(student, rows))
     write(student, learning, options.output)
+
+
+def whole(name: str, rows: list[Row]) -> Student:
+    """Return a student with every layer and inner unit of an encoder, and a head that knows nothing yet."""
+    teacher = Teacher(name)
+    size = teacher.encoder.config
+    student = Student(name, choose_pieces(teacher, rows), size.num_hidden_layers, size.intermediate_size)
+    student.rounded = True
+    return student
 
 
 def shipped(path: Path) -> Student:
@@ -132,7 +151,7 @@ def anchored(student: Student, rows: list[Row]) -> list[Row]:
     ]
 
 
-def refine(student: Student, rows: list[Row], steps: int, rate: float) -> None:
+def refine(student: Student, rows: list[Row], steps: int, rate: float, head_rate: float) -> None:
     """Train on texts drawn at random, those written for this four times as often as public sentences."""
     chances = np.array([1.0 if row.weight == 1 else 0.25 for row in rows])
     chances /= chances.sum()
@@ -148,8 +167,12 @@ def refine(student: Student, rows: list[Row], steps: int, rate: float) -> None:
             target = torch.tensor(np.stack([row.target for row in batch]))
             yield loss_of(logits, target, torch.tensor([row.weight for row in batch]))
 
-    parameters = [parameter for name, parameter in student.named_parameters() if not name.startswith("imitate")]
-    train(student, torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01), steps, epoch)
+    parameters = dict(student.named_parameters())
+    groups = [
+        {"params": [one for name, one in parameters.items() if name.startswith("head")], "lr": head_rate},
+        {"params": [one for name, one in parameters.items() if not name.startswith(("head", "imitate"))], "lr": rate},
+    ]
+    train(student, torch.optim.AdamW(groups, weight_decay=0.01), steps, epoch)
 
 
 if __name__ == "__main__":
@@ -157,10 +180,9 @@ if __name__ == "__main__":
     parser.add_argument(
         "--weights", type=Path, default=WEIGHTS, help="weights to begin with (default: the shipped ones)"
     )
+    parser.add_argument("--encoder", help="Hub id or folder of an encoder to begin with in their place")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="where to write (default: over the shipped ones)")
     parser.add_argument("--steps", type=int, default=2500, help="batches of 32 texts (default: 2500)")
     parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate (default: 2e-4)")
-    parser.add_argument(
-        "--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/"
-    )
+    parser.add_argument("--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/")
     main(parser.parse_args())
