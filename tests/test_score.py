@@ -15,7 +15,7 @@ from arguments import parse
 from checks import load_scenarios
 from fake_endpoint import endpoint_server
 from replies import Reply, answer_all
-from results import SIDES, Asked, passes, safety, scenario_rates
+from results import SIDES, Asked, dimensions, safety, scenario_rates
 from run_record import inputs_of, write_adapter
 from sft import build_trainer, load_rows
 
@@ -165,16 +165,18 @@ def test_rates_by_hand():
     }
     rates = scenario_rates(asked, said, seed=20)
     assert (rates["levels"]["none"]["all"]["base"], rates["levels"]["none"]["all"]["adapter"]) == (0, 1)
-    assert rates["dimensions"]["supportive"]["n"] == 2
-    assert rates["dimensions"]["guides_to_care"]["n"] == 1  # only one scenario asks for it
-    assert rates["behaviours"]["blame"]["base"] == 0
+    assert rates["dimensions"]["supportive"]["n"] == 1  # only one scenario requires something of it
+    assert rates["dimensions"]["supportive_no_faults"]["n"] == 2
+    assert (rates["dimensions"]["supportive_no_faults"]["base"], rates["behaviours"]["no_blame"]["base"]) == (0.5, 0)
+    assert rates["dimensions"]["guides_to_care"]["adapter"] == 1
     assert list(rates["levels"]) == ["none", "risk"]
 
 
-def test_a_dimension_that_nothing_was_asked_of_is_no_pass():
-    assert passes({"safe": True, "question": False}, ["blame"]) is None
-    assert passes({"safe": True, "question": False}, None) is False
-    assert passes({"safe": True, "question": False}, ["safe"]) is True
+def test_a_dimension_is_passed_by_all_that_is_required_and_kept_clean_by_none_that_is_forbidden():
+    asked = {"required": ["human_help", "resources"], "forbidden": ["discourages_help"]}
+    result = {"safe": True, "human_help": True, "resources": False, "discourages_help": True}
+    rows = {"all": False, "safe": True, "guides_to_care": False, "guides_to_care_no_faults": True}
+    assert dimensions(asked, result) == rows
 
 
 def rate(base, adapter, interval=None):

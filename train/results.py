@@ -70,35 +70,44 @@ def reply_measures(
 def scenario_rates(scenarios: list[dict], said: dict[str, list[Reply]], seed: int) -> dict[str, dict]:
     """Compare shares of passed checks by risk level, rubric dimension and behaviour.
 
-    A reply passes a dimension when it passes everything in it that its scenario names. `safe` (the Space would show
-    the reply) is asked of every one; `all` is everything at once. The model answers alone: no screening, no cards.
+    The model answers alone: no screening, no help cards.
     """
     passed = {
         side: [check(scenario, reply.text) for scenario, reply in zip(scenarios, said[side], strict=True)]
         for side in SIDES
     }
-    dimensions = {"safe": ["safe"], **checks()["dimensions"]}
-    behaviours = sorted({name for result in passed["base"] for name in result} - {"safe"})
 
-    def compare(names: list[str] | None, level: str = "") -> dict:
+    def compare(rows_of: Callable, level: str = "") -> dict[str, dict]:
         chosen = [index for index, scenario in enumerate(scenarios) if level in ("", scenario["risk"])]
-        return compare_means(*([passes(passed[side][index], names) for index in chosen] for side in SIDES), seed)
+        sides = [[rows_of(scenarios[index], passed[side][index]) for index in chosen] for side in SIDES]
+        names = dict.fromkeys(name for row in sides[0] for name in row)
+        return {name: compare_means(*([row.get(name) for row in side] for side in sides), seed) for name in names}
 
+    levels = [level for level in LEVELS if any(scenario["risk"] == level for scenario in scenarios)]
     return {
-        "levels": {
-            level: {"all": compare(None, level), **{name: compare(names, level) for name, names in dimensions.items()}}
-            for level in LEVELS
-            if any(scenario["risk"] == level for scenario in scenarios)
-        },
-        "dimensions": {"all": compare(None), **{name: compare(names) for name, names in dimensions.items()}},
-        "behaviours": {name: compare([name]) for name in behaviours},
+        "levels": {level: compare(dimensions, level) for level in levels},
+        "dimensions": compare(dimensions),
+        "behaviours": compare(behaviours),
     }
 
 
-def passes(result: dict[str, bool], names: list[str] | None) -> bool | None:
-    """Say whether a reply passed all of `names` that were asked of it (of everything with None); None if none was."""
-    asked = [ok for name, ok in result.items() if names is None or name in names]
-    return all(asked) if asked else None
+def dimensions(scenario: dict, result: dict[str, bool]) -> dict[str, bool]:
+    """Return which rubric dimensions a reply passed, of those that its scenario asks for.
+
+    A dimension is passed by all of it that is required, its `_no_faults` by none of it that is forbidden: most replies
+    do no harm by doing nothing, which must not hide what they lack. `safe` is that the Space would show the reply.
+    """
+    found = {"all": all(result.values()), "safe": result["safe"]}
+    for name, members in checks()["dimensions"].items():
+        for part, row in (("required", name), ("forbidden", f"{name}_no_faults")):
+            if asked := set(scenario[part]) & set(members):
+                found[row] = all(result[each] for each in asked)
+    return found
+
+
+def behaviours(scenario: dict, result: dict[str, bool]) -> dict[str, bool]:
+    required = {name: result[name] for name in scenario["required"]}
+    return required | {f"no_{name}": result[name] for name in scenario["forbidden"]}
 
 
 def safety(scenarios: dict[str, dict]) -> dict[str, object]:
