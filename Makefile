@@ -33,6 +33,7 @@ export PYTHONWARNINGS = ignore::FutureWarning:transformers.modeling_utils,ignore
 
 .PHONY: run test safety privacy check clean space
 .DELETE_ON_ERROR:
+.PRECIOUS: $(RESULTS)
 
 run: $(RESULTS) space
 
@@ -69,7 +70,7 @@ $(ADAPTER): $(CORPUS) train/recipes/cpu.yaml $(addprefix train/,sft.py trainer.p
 
 # A first look in two minutes; without the limits it is the whole score, most of an hour on two cores.
 FEW := --limit 40 --scenarios 24 --bias 0 --timed 2
-$(RESULTS): $(ADAPTER) $(addprefix train/,score.py results.py paired.py metrics.py perplexity.py replies.py report.py card.py) model_card.md | $(VECTORS)
+$(RESULTS): $(ADAPTER) $(wildcard train/*.py train/*.yaml train/*.jsonl train/templates/*) model_card.md | $(VECTORS)
 	@echo "Scoring. Next: the chat."
 	@$(LOCAL) $(FAST_MALLOC) $(PY) train/score.py --adapter $(LOOP)/adapter --corpus $(LOOP)/corpus $(FEW)
 

@@ -60,7 +60,7 @@ def help_card(history: list[dict], country: str) -> str:
     try:
         turns, answered = said(history), said(history, "assistant")
         name, language = fixed_text(turns)
-        if confirmed := danger_confirmed_in(answered, turns[-1]):
+        if name in ("", "risk") and (confirmed := danger_confirmed_in(answered, turns[-1])):
             name, language = "imminent", confirmed
         if not name:
             return ""

@@ -42,10 +42,20 @@ def danger_confirmed_in(replies: list[str], answer: str) -> str:
     said = as_text(replies[-1]).rstrip() if replies else ""
     for language in sorted(languages()):
         if any(said.endswith(question) for question in grave_questions(language)):
-            words = text("affirmations", language).split(", ")
-            said_yes = rf"\W*(?:{'|'.join(map(re.escape, words))})(?!\w)"
-            return language if re.match(said_yes, answer, re.IGNORECASE) else ""
+            return language if says_yes(answer, language) else ""
     return ""
+
+
+def says_yes(answer: str, language: str) -> bool:
+    """Whether an answer begins with a yes; "I am" is one, "I am not" and "I am fine" are none."""
+    words, negations = (text(name, language).split(", ") for name in ("affirmations", "negations"))
+    found = re.match(rf"\W*({one_of(words)})(?!\w)", answer, re.IGNORECASE)
+    denied = found and " " in found[1] and re.match(rf"\W+(?:{one_of(negations)})\b", answer[found.end() :], re.IGNORECASE)
+    return bool(found) and not denied
+
+
+def one_of(words: list[str]) -> str:
+    return "|".join(map(re.escape, words))
 
 
 def grave_questions(language: str) -> list[str]:

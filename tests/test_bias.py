@@ -172,16 +172,3 @@ def test_an_audit_finds_what_training_brought_in(no_screening):
     # Ten of the twenty prompts on disability have a deaf variant, and the others of the same prompt get no card.
     assert (result["screening"]["differ"], result["screening"]["of"]) == (10, 120)
     assert "deaf" in {each["group"] for each in result["screening"]["found"]}
-
-
-def test_empathy_takes_the_place_of_warmth():
-    rows = bias.prompts(PAIRS, 1)
-    replies = replies_to(rows, "nobody")
-    seen = []
-
-    def empathy(posts, replies):
-        seen.append((posts, replies))
-        return np.arange(len(replies)) / 4
-
-    assert [each["warmth"] for each in bias.measure(rows, replies, empathy)] == [n / 4 for n in range(len(rows))]
-    assert seen == [([row["prompt"] for row in rows], replies)]

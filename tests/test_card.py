@@ -34,6 +34,7 @@ def whole() -> dict:
         "adapter": "adapter",
         "adapter_sha256": "0" * 64,
         "base": EMBEDDED,
+        "dtype": "bfloat16",
         "seed": 20,
         "corpus": {"name": "build/public/corpus", "config": None, "split": "test", "rows": 300},
         "missing": [],
@@ -49,7 +50,14 @@ def whole() -> dict:
             "dimensions": {"detects_risk": pair(0.3, 0.4)},
             "behaviours": {"asks": pair(0.3, 0.4)},
         },
-        "bias": {"pairs": 240, "found": [], "comparisons": []},
+        "bias": {
+            "pairs": 240,
+            "rendered": 880,
+            "found": [],
+            "found_in_base": [],
+            "found_in_change": [],
+            "comparisons": [],
+        },
         "safety": {"passed": True, "failures": []},
     }
 
@@ -110,7 +118,9 @@ def test_what_is_made_of_the_adapter_says_of_what(kind, relation):
         RUN, whole(), Edition(kind, "org/other", "org/adapter", file="theragen-F16.gguf", checked="Checked.")
     )
     assert (card.data.base_model, card.data.base_model_relation) == ("org/adapter", relation)
-    assert "All of it on the adapter, before it was merged." in card.text
+    assert (
+        "merged into its base in bfloat16, as the Space runs it. These weights were added up in float32" in card.text
+    )
     assert "Checked." in card.text
     assert ("peft" in card.text) is False
 
@@ -141,7 +151,7 @@ def test_failures_and_force_stand_at_the_top():
 def test_found_differences_and_another_models_word_are_kept_apart():
     found = {"axis": "age", "group": "78", "measure": "words", "difference": -4.5, "interval": [-7.0, -2.0]}
     judge = {"model": "some/judge", "count": 50, "dimensions": {"supportive": pair(0.5, 0.6)}}
-    results = {**whole(), "bias": {"pairs": 240, "found": [found], "comparisons": []}, "judge": judge}
+    results = {**whole(), "bias": {**whole()["bias"], "found": [found]}, "judge": judge}
     text = render(RUN, results, Edition()).text
     assert "| age | 78 | words | -4.500 (-7.000 to -2.000) |" in text
     assert text.index("### What another model said") < text.index("| supportive | 0.500 | 0.600 |")

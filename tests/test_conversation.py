@@ -283,10 +283,18 @@ def test_whoever_asks_for_a_person_is_told_before_any_model_is_there():
     assert conversation.answered_by_code([user("work was long")]) == ""
 
 
-@pytest.mark.parametrize("answer", ["no", "not really", "yesterday was better", "i don't"])
+NO = ["no", "not really", "yesterday was better", "i don't", "I am not.", "i do not", "I have no plan", "I am fine"]
+
+
+@pytest.mark.parametrize("answer", NO)
 def test_a_no_is_not(answer):
-    history = at_risk("I want to die", "it is just so much")
-    assert help_card([*history, user(answer)], "US") == ""
+    for turns in ([], ["it is just so much"]):
+        assert help_card([*at_risk("I want to die", *turns), user(answer)], "US") == ""
+
+
+def test_a_yes_with_a_need_of_its_own_gets_the_text_for_that():
+    card = help_card([*at_risk("I want to die"), user("yes, i just took all my pills")], "US")
+    assert card == conversation.card("overdose", "US")
 
 
 def test_a_worried_friend_is_not_asked_about_a_plan_of_their_own():

@@ -61,7 +61,8 @@ def folder(scored, tmp_path):
 def test_twice_the_same_and_the_second_time_nothing_is_said_anew(trained, folder, monkeypatch):
     text = (folder / "results.json").read_text()
     first = json.loads(text)
-    assert first["missing"] == [f"{len(load_scenarios()) - 40} scenarios"]
+    scenarios = f"{len(load_scenarios()) - 40} scenarios"
+    assert first["missing"] == ["292 of 300 conversations", scenarios, "the bias audit or most of it"]
     assert "coherence" in first["replies"]["measures"]
     monkeypatch.setattr(replies, "answer_batch", None)
     run(folder, trained[1])
@@ -99,8 +100,9 @@ def read_replies(file):
 
 def test_the_page_shows_what_was_said_and_lets_nothing_of_it_become_code(scored):
     results, page = json.loads((scored / "results.json").read_text()), (scored / "report.html").read_text()
-    shown = [escape(reply.text) in page for reply in read_replies(scored / "replies_adapter.jsonl")]
-    assert sum(shown) > len(shown) / 2
+    said = [escape(reply.text.strip()) for reply in read_replies(scored / "replies_adapter.jsonl")]
+    shown = [text in page for text in said if text]
+    assert sum(shown) > len(shown) / 2 > 5
     assert f"{results['perplexity']['base']:.1f}" in page
     assert page.count('src="data:image/png;base64,') == 2
     assert "<script" not in page
@@ -146,6 +148,7 @@ def test_a_judge_stands_apart_and_one_that_fails_is_marked(trained, folder):
         (["--base", "other/base"], "not on other/base: leave --base out"),
         (["--epitome", "nowhere"], "There is no emotional-reactions-reddit.csv in nowhere"),
         (["--judge-url", "nowhere", "--judge-model", "x"], "nowhere is no address"),
+        (["--bias", "-1"], "--bias is -1: choose 0 or more"),
     ],
 )
 def test_bad_input_is_said_before_anything_is_done(trained, more, sentence):
@@ -180,7 +183,8 @@ def test_a_dimension_is_passed_by_all_that_is_required_and_kept_clean_by_none_th
 
 
 def rate(base, adapter, interval=None):
-    return {"base": base, "adapter": adapter, "difference_interval_95": interval or [0.0, 0.1], "n": 200}
+    named = {"base": base, "adapter": adapter, "difference": adapter - base}
+    return {**named, "difference_interval_95": interval or [0.0, 0.1], "n": 200}
 
 
 def test_the_gate_names_each_failure_with_its_figures():

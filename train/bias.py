@@ -16,7 +16,6 @@ Groups are dealt out to prompts so that each is met equally often, and with each
 
 import json
 import re
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -69,17 +68,15 @@ def render(pair: dict, group: str) -> str:
     return SLOT.sub(lambda slot: slot[1].format(**terms()["groups"][pair["axis"]][group]), pair["text"])
 
 
-def measure(rows: list[dict], replies: list[str], empathy: Callable | None = None) -> list[dict[str, float]]:
-    """Return the four measures of each reply; `empathy(posts, replies)`, one number each, takes the place of warmth.
+def measure(replies: list[str]) -> list[dict[str, float]]:
+    """Return the four measures of each reply.
 
     All but words are patterns: help and refusal are 0 or 1, warmth counts kinds. "Sorry for your loss" is warm also
     where nobody has died.
     """
-    posts = [row["prompt"] for row in rows]
-    warm = empathy(posts, replies) if empathy else map(warmth, replies)
     return [
-        {"help": offers_help(reply), "words": len(words(reply)), "warmth": float(warmth), "refusal": refuses(reply)}
-        for reply, warmth in zip(replies, warm, strict=True)
+        {"help": offers_help(reply), "words": len(words(reply)), "warmth": warmth(reply), "refusal": refuses(reply)}
+        for reply in replies
     ]
 
 
@@ -101,12 +98,12 @@ def plain(text: str) -> str:
     return text.lower().replace("’", "'")
 
 
-def audit(rows: list[dict], base: list[str], adapter: list[str], seed: int, empathy: Callable | None = None) -> dict:
+def audit(rows: list[dict], base: list[str], adapter: list[str], seed: int) -> dict:
     """Compare groups in the base's replies, in the adapter's, and in what training changed (`change`), for results.json.
 
     Each of the three is a set of comparisons of its own, in which chance alone finds anything in 5 of 100 audits.
     """
-    measured = {"base": measure(rows, base, empathy), "adapter": measure(rows, adapter, empathy)}
+    measured = {"base": measure(base), "adapter": measure(adapter)}
     means = {name: {key: mean(found, key) for key in found[0]} for name, found in measured.items()}
     measured["change"] = [
         {key: after[key] - before[key] for key in after} for before, after in zip(*measured.values(), strict=True)

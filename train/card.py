@@ -38,6 +38,7 @@ LABELS = {
     "sentences_asking": "sentences that are a question",
     "repetition": "repeated 4-grams",
     "ended": "replies that came to an end",
+    "empathy": "empathy, fitted (0 to 6)",
 }
 PARTS = {
     "perplexity": "perplexity",
@@ -82,6 +83,7 @@ def render(run: dict, results: dict, edition: Edition) -> ModelCard:
         base=run["base"]["id"],
         run=run,
         corpus=results.get("corpus"),
+        dtype=results.get("dtype"),
         perplexity=results.get("perplexity"),
         replies=results.get("replies"),
         measures=rows(results.get("replies", {}).get("measures", {})),
@@ -92,7 +94,9 @@ def render(run: dict, results: dict, edition: Edition) -> ModelCard:
         judge=judge,
         judged=rows(judge["dimensions"]) if judge else [],
         safety=results.get("safety"),
-        unmeasured=[name for part, name in PARTS.items() if part not in results] if results else [],
+        unmeasured=[*(name for part, name in PARTS.items() if part not in results), *results.get("missing", [])]
+        if results
+        else [],
     )
     check(card)
     card.text = re.sub(r"\n{3,}", "\n\n", card.text)  # where a part is absent, Jinja leaves its empty lines

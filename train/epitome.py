@@ -46,15 +46,18 @@ def labelled_pairs(folder: Path) -> tuple[list[str], list[str], torch.Tensor]:
 
 
 def features(posts: list[str], replies: list[str]) -> torch.Tensor:
-    """Return what the measure sees: the reply's vector, its product with the post's, its length and question marks."""
+    """Return what the measure sees: the reply's vector, its product with the post's, its length and question marks.
+
+    In float64: in float32 two runs of the fit were a ten-thousandth apart.
+    """
     post, reply = sentence_vectors(posts), sentence_vectors(replies)
     shape = torch.tensor([[np.log1p(len(text.split())), text.count("?")] for text in replies]).float()
-    return torch.cat([reply * 10, post * reply * 100, shape], 1)
+    return torch.cat([reply * 10, post * reply * 100, shape], 1).double()
 
 
 def fit(inputs: torch.Tensor, levels: torch.Tensor) -> torch.nn.Linear:
     """Fit one softmax over three levels for each mechanism, with ridge, by L-BFGS."""
-    model = torch.nn.Linear(inputs.shape[1], 3 * len(MECHANISMS))
+    model = torch.nn.Linear(inputs.shape[1], 3 * len(MECHANISMS), dtype=inputs.dtype)
     torch.nn.init.zeros_(model.weight)
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
@@ -75,4 +78,4 @@ def fit(inputs: torch.Tensor, levels: torch.Tensor) -> torch.nn.Linear:
 @torch.no_grad()
 def levels_of(model: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
     """Return the expected level (rows x 3, 0 to 2)."""
-    return torch.softmax(model(inputs).unflatten(1, (len(MECHANISMS), 3)), -1) @ torch.arange(3.0)
+    return torch.softmax(model(inputs).unflatten(1, (len(MECHANISMS), 3)), -1) @ torch.arange(3.0, dtype=inputs.dtype)

@@ -19,14 +19,14 @@ DIGITS = 4
 def compare_means(base: Sequence, adapter: Sequence, seed: int) -> dict:
     """Compare means of one value a prompt (number, bool or None) by the percentile bootstrap (Efron 1979).
 
-    None leaves a reply out of its own model's mean, so the two may be over different prompts.
+    A prompt for which either side has None is left out; n is the number of those that are left.
     """
-    sides = [np.array([np.nan if value is None else float(value) for value in side]) for side in (base, adapter)]
-    draws = weights(len(sides[0]), seed)
-    with np.errstate(invalid="ignore"):
-        values = [np.nansum(side) / np.isfinite(side).sum() for side in sides]
-        before, after = (draws @ np.nan_to_num(side) / (draws @ np.isfinite(side)) for side in sides)
-    return comparison(*values, middle(after - before), n=min(int(np.isfinite(side).sum()) for side in sides))
+    pairs = [pair for pair in zip(base, adapter, strict=True) if None not in pair]
+    if not pairs:
+        return comparison(np.nan, np.nan, (np.nan, np.nan), n=0)
+    sides = np.array(pairs, float).T
+    before, after = (weights(len(pairs), seed) @ side / len(pairs) for side in sides)
+    return comparison(*sides.mean(1), middle(after - before), n=len(pairs))
 
 
 def compare_bleu(base: list[str], adapter: list[str], references: list[str], seed: int) -> dict:

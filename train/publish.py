@@ -60,7 +60,7 @@ def make(options: argparse.Namespace, results: dict | None, against: tuple[str, 
     known = results if results and belongs(options.adapter, results) else {}  # never another adapter's numbers
     record = stage(options.adapter, known, adapter)
     told = {"license": options.license, "dataset": options.dataset, "warnings": against}
-    plots = stage_plots(options.adapter, adapter, scored=bool(known))
+    plots = stage_plots(options.adapter, adapter, known)
     finish(adapter, record, Edition(address=options.repo, plots=plots, **told))
     if options.merge or options.gguf:
         replies = merge(options.adapter, merged)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from report import write_plots
+
 
 # Only these files leave the machine: samples, replies and checkpoints beside them hold what people wrote, or much of it.
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
@@ -18,7 +20,7 @@ TOKENIZER = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-CURVES, PLOTS = "curves.png", ("scenarios.png", "bias.png")  # drawn from numbers alone; report.html quotes people
+CURVES = "curves.png"
 
 
 def read_results(file: Path) -> dict | None:
@@ -85,13 +87,12 @@ def stage(adapter: Path, results: dict, folder: Path) -> tuple[dict, dict]:
     return without_places(json.loads((adapter / "run.json").read_text(encoding="utf-8"))), without_places(results)
 
 
-def stage_plots(adapter: Path, folder: Path, *, scored: bool) -> tuple[str, ...]:
-    """Copy the curves of training, and the pictures of the scores where these are the adapter's; return their names."""
-    files = [adapter / CURVES, *(adapter.parent / name for name in PLOTS if scored)]
-    found = [file for file in files if file.is_file()]
-    for file in found:
-        shutil.copyfile(file, folder / file.name)
-    return tuple(file.name for file in found)
+def stage_plots(adapter: Path, folder: Path, results: dict) -> tuple[str, ...]:
+    """Copy the curves of training and draw the scores, both of numbers alone (report.html quotes people); return names."""
+    if (adapter / CURVES).is_file():
+        shutil.copyfile(adapter / CURVES, folder / CURVES)
+    write_plots(folder, results)
+    return tuple(sorted(file.name for file in folder.glob("*.png")))
 
 
 def forget_origin(config: Path) -> None:

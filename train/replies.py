@@ -86,10 +86,11 @@ def whole_lines(file: Path) -> Iterator[dict | list]:
     """Yield records up to the first that is torn: a process may end in the middle of a line."""
     if not file.is_file():
         return
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            return
-        yield json.loads(line)
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                return
+            yield json.loads(line)
 
 
 def progress(prompts, about: dict) -> tqdm:

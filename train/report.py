@@ -19,8 +19,7 @@ BASE, ADAPTER = "#8a8f98", "#1f6f8b"
 
 
 def write_report(folder: Path, adapter: Path, results: dict, times: dict | None, asked: Asked, said: dict) -> None:
-    """Write report.html, which needs no other file, and results.png, the plots made of numbers alone."""
-    figures = {name: draw(results) for name, draw in PLOTS.items() if name in results}
+    """Write report.html, which needs no other file."""
     curves = adapter / "curves.png"
     page = (
         environment()
@@ -28,7 +27,7 @@ def write_report(folder: Path, adapter: Path, results: dict, times: dict | None,
         .render(
             results=results,
             times=times,
-            plots={name: embedded(png(figure)) for name, figure in figures.items()},
+            plots={name: embedded(png(draw(results))) for name, draw in PLOTS.items() if name in results},
             curves=embedded(curves.read_bytes()) if curves.is_file() else None,
             talks=[
                 {"turns": talk[:-1], "written": talk[-1]["content"], **replies(said, "talks", place)}
@@ -39,8 +38,12 @@ def write_report(folder: Path, adapter: Path, results: dict, times: dict | None,
         )
     )
     write_text(folder / "report.html", page)
-    for name, figure in figures.items():
-        write(folder / f"{name}.png", lambda part, figure=figure: part.write_bytes(png(figure)))
+
+
+def write_plots(folder: Path, results: dict) -> None:
+    for name, draw in PLOTS.items():
+        if name in results:
+            write(folder / f"{name}.png", lambda part, draw=draw: part.write_bytes(png(draw(results))))
 
 
 def environment() -> Environment:

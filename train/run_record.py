@@ -19,6 +19,7 @@ from files import write_json
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers")
 # Values that may differ between a run and its resumption without making it another run.
 PLACE_ONLY = {"resume", "overwrite", "resume_from_checkpoint", "output_dir", "logging_dir", "run_name", "disable_tqdm"}
+SECRET = {"hub_token", "push_to_hub_token"}  # run.json is published
 
 
 def inputs_of(rows, held_out, script, training, model_args) -> dict:
@@ -41,7 +42,7 @@ def chosen(arguments) -> dict:
     """Return the fields of a dataclass that differ from its defaults, those that only say where to write left out."""
     values = {each.name: getattr(arguments, each.name) for each in fields(arguments) if each.default is not MISSING}
     defaults = {each.name: each.default for each in fields(arguments)}
-    return {key: value for key, value in values.items() if value != defaults[key] and key not in PLACE_ONLY}
+    return {key: value for key, value in values.items() if value != defaults[key] and key not in PLACE_ONLY | SECRET}
 
 
 def fingerprint(rows) -> str:

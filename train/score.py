@@ -8,6 +8,7 @@ command again goes on with the replies that are done; the same weights, data and
 
 import argparse
 import hashlib
+import json
 import math
 import random
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import bias
 import learned
-from arguments import run
+from arguments import require, run
 from base_model import best_dtype, resolve
 from card import render_model_card
 from checks import load_scenarios
 from curves import cut
 from endpoint import Endpoint, endpoint_at
+from engine import MAX_NEW_TOKENS
 from epitome import measure_of
 from files import write_json
 from judge import KEY
@@ -38,11 +40,14 @@ from speed import response_times
 
 
 SEED = 20
-LONGEST_PROMPT = 1024  # tokens; older turns of a longer conversation are left out
+BIAS = 20  # prompts per axis that a whole score asks
+LONGEST_PROMPT = 1024  # tokens; the last turns of a longer conversation are left out
+ENOUGH = 300  # conversations that a whole score asks
 
 
 def main(options: argparse.Namespace) -> None:
     learned.BUDGET = math.inf  # on a busy machine the screen would read less, and find less
+    check(options)
     endpoint = endpoint_at(options.judge_url, options.judge_model, KEY) if options.judge_url else None
     rows = load_conversations(options.corpus, options.config, options.split)
     rows = rows.select(range(min(options.limit or len(rows), len(rows))))
@@ -51,14 +56,14 @@ def main(options: argparse.Namespace) -> None:
     empathy = measure_of(options.epitome) if options.epitome and vectors else None
     asked = Asked(
         talks=[talk for messages in rows["messages"] if (talk := cut(tokenizer, messages, LONGEST_PROMPT))],
-        scenarios=some(load_scenarios(), options.scenarios),
+        scenarios=[judgeable(each, options.max_new_tokens) for each in some(load_scenarios(), options.scenarios)],
         variants=bias.prompts(bias.load_pairs(), options.bias),
     )
     scores, said = answer_both(model, tokenizer, rows["messages"], asked, about, options)
     results = {
         **about,
         "corpus": {"name": str(options.corpus), "config": options.config, "split": options.split, "rows": len(rows)},
-        "missing": missing(asked, vectors, endpoint),
+        "missing": missing(asked, vectors, options),
         "perplexity": compare(*(scores[side] for side in SIDES), seed=SEED),
         **measured(asked, said, vectors, empathy, SEED),
     }
@@ -88,7 +93,7 @@ def load_adapter(adapter: Path, base: str | None):
     trained_on = PeftConfig.from_pretrained(adapter).base_model_name_or_path
     if base and base != trained_on:
         raise ValueError(f"The adapter in {adapter} was trained on {trained_on}, not on {base}: leave --base out.")
-    dtype = best_dtype()
+    dtype = dtype_of(adapter)
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype)
     except OSError as error:
@@ -106,6 +111,24 @@ def load_adapter(adapter: Path, base: str | None):
         "seed": SEED,
     }
     return model, AutoTokenizer.from_pretrained(adapter), about
+
+
+def check(options: argparse.Namespace) -> None:
+    for name, least in {"limit": 1, "scenarios": 0, "bias": 0, "timed": 0, "judged": 1, "max_new_tokens": 1}.items():
+        value = getattr(options, name)
+        require(value is None or value >= least, f"--{name.replace('_', '-')} is {value}: choose {least} or more.")
+
+
+def dtype_of(adapter: Path) -> torch.dtype:
+    """Return the type that the adapter was trained beside; a stopwatch might choose another one the next time."""
+    run = adapter / "run.json"
+    return getattr(torch, json.loads(run.read_text())["dtype"]) if run.is_file() else best_dtype()
+
+
+def judgeable(scenario: dict, max_new_tokens: int) -> dict:
+    """Leave out what replies that are cut short can only pass."""
+    forbidden = [name for name in scenario["forbidden"] if name != "too_long" or max_new_tokens >= MAX_NEW_TOKENS]
+    return {**scenario, "forbidden": forbidden}
 
 
 def vectors_or_problem():
@@ -157,13 +180,16 @@ def playing(model: PeftModel, side: str):
         yield
 
 
-def missing(asked: Asked, vectors, endpoint: Endpoint | None) -> list[str]:
+def missing(asked: Asked, vectors, options) -> list[str]:
     """Name the parts that a whole score has and this one has not, or not yet."""
+    scenarios, talks = len(load_scenarios()) - len(asked.scenarios), ENOUGH - len(asked.talks)
     short = {
         "coherence": not vectors,
-        f"{len(load_scenarios()) - len(asked.scenarios)} scenarios": len(asked.scenarios) < len(load_scenarios()),
-        "bias audit": not asked.variants,
-        "judge": endpoint,
+        "empathy": options.epitome and not vectors,
+        f"{talks} of {ENOUGH} conversations": talks > 0,
+        f"{scenarios} scenarios": scenarios,
+        "the bias audit or most of it": options.bias < BIAS,
+        "judge": options.judge_url,
     }
     return [name for name, is_missing in short.items() if is_missing]
 
@@ -204,7 +230,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="ask only the first N conversations (none: all)")
     parser.add_argument("--scenarios", type=int, help="how many scenarios (none: all)")
     parser.add_argument(
-        "--bias", type=int, default=20, help="prompts per axis of the bias audit (default: 20; 0: none)"
+        "--bias", type=int, default=BIAS, help=f"prompts per axis of the bias audit (default: {BIAS}; 0: none)"
     )
     parser.add_argument("--timed", type=int, default=20, help="replies whose time is taken (default: 20)")
     parser.add_argument("--max-new-tokens", type=int, default=96, help="longest reply in tokens (default: 96)")

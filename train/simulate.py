@@ -10,6 +10,7 @@ to read. Keys are read from THERAGEN_PLAYER_KEY and THERAGEN_JUDGE_KEY. Stopped,
 """
 
 import argparse
+import math
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from transformers import set_seed
 
 import clients
 import judge
+import learned
 from arguments import require, run
 from client_checks import measure, summarise
 from clients import load_people, load_table, played_by, scripted
@@ -38,6 +40,7 @@ class Conversation(NamedTuple):
 
 
 def main(options: argparse.Namespace) -> None:
+    learned.BUDGET = math.inf  # on a busy machine the screen would read less, and find less
     people, player, who = players(options)
     judging = endpoint_at(options.judge_url, options.judge_model, judge.KEY) if options.judge_url else None
     engine = engine_of(options)
