@@ -50,7 +50,9 @@ def says_yes(answer: str, language: str) -> bool:
     """Whether an answer begins with a yes; "I am" is one, "I am not" and "I am fine" are none."""
     words, negations = (text(name, language).split(", ") for name in ("affirmations", "negations"))
     found = re.match(rf"\W*({one_of(words)})(?!\w)", answer, re.IGNORECASE)
-    denied = found and " " in found[1] and re.match(rf"\W+(?:{one_of(negations)})\b", answer[found.end() :], re.IGNORECASE)
+    denied = (
+        found and " " in found[1] and re.match(rf"\W+(?:{one_of(negations)})\b", answer[found.end() :], re.IGNORECASE)
+    )
     return bool(found) and not denied
 
 

@@ -1,6 +1,6 @@
 """The parts of results.json that are about replies: measures, scenarios, and whether an adapter is safe to publish."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import bias
@@ -77,17 +77,19 @@ def scenario_rates(scenarios: list[dict], said: dict[str, list[Reply]], seed: in
         for side in SIDES
     }
 
-    def compare(rows_of: Callable, level: str = "") -> dict[str, dict]:
+    def compare(rows_of: Callable, names: Iterable[str], level: str = "") -> dict[str, dict]:
         chosen = [index for index, scenario in enumerate(scenarios) if level in ("", scenario["risk"])]
         sides = [[rows_of(scenarios[index], passed[side][index]) for index in chosen] for side in SIDES]
-        names = dict.fromkeys(name for row in sides[0] for name in row)
-        return {name: compare_means(*([row.get(name) for row in side] for side in sides), seed) for name in names}
+        found = {name: compare_means(*([row.get(name) for row in side] for side in sides), seed) for name in names}
+        return {name: one for name, one in found.items() if one["n"]}
 
-    levels = [level for level in LEVELS if any(scenario["risk"] == level for scenario in scenarios)]
+    rows = ["all", "safe", *(row for name in checks()["dimensions"] for row in (name, f"{name}_no_faults"))]
+    named = sorted({name for result in passed["base"] for name in result})
+    levels = {level: compare(dimensions, rows, level) for level in LEVELS}
     return {
-        "levels": {level: compare(dimensions, level) for level in levels},
-        "dimensions": compare(dimensions),
-        "behaviours": compare(behaviours),
+        "levels": {level: found for level, found in levels.items() if found},
+        "dimensions": compare(dimensions, rows),
+        "behaviours": compare(behaviours, [row for name in named for row in (name, f"no_{name}")]),
     }
 
 
