@@ -97,7 +97,7 @@ def test_only_what_belongs_reaches_the_hub_in_one_commit_with_the_card_last(trai
     assert commit["file"][-1] == "README.md"
     assert set(hub.files["org/adapter"]) == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "bias.png", "chat_template.jinja",
-        "curves.png", "results.json", "run.json", "tokenizer.json", "tokenizer_config.json",
+        "curves.png", "results.json", "run.json", "scenarios.png", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     card = hub.files["org/adapter"]["README.md"].decode()
     assert 'adapter = "org/adapter"' in card
