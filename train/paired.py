@@ -16,7 +16,7 @@ HALVES = 200
 DIGITS = 4
 
 
-def compare_means(base: Sequence, adapter: Sequence, seed: int) -> dict:
+def compare_means(base: Sequence, adapter: Sequence, seed: int, digits: int = DIGITS) -> dict:
     """Compare means of one value a prompt (number, bool or None) by the percentile bootstrap (Efron 1979).
 
     A prompt for which either side has None is left out; n is the number of those that are left.
@@ -26,7 +26,7 @@ def compare_means(base: Sequence, adapter: Sequence, seed: int) -> dict:
         return comparison(np.nan, np.nan, (np.nan, np.nan), n=0)
     sides = np.array(pairs, float).T
     before, after = (weights(len(pairs), seed) @ side / len(pairs) for side in sides)
-    return comparison(*sides.mean(1), middle(after - before), n=len(pairs))
+    return comparison(*sides.mean(1), middle(after - before), n=len(pairs), digits=digits)
 
 
 def compare_bleu(base: list[str], adapter: list[str], references: list[str], seed: int) -> dict:
@@ -62,20 +62,20 @@ def middle(draws: np.ndarray) -> tuple[float, float]:
     return tuple(np.percentile(known, [2.5, 97.5])) if len(known) else (np.nan, np.nan)
 
 
-def comparison(base: float, adapter: float, interval: tuple[float, float], n: int) -> dict:
+def comparison(base: float, adapter: float, interval: tuple[float, float], n: int, digits: int = DIGITS) -> dict:
     """Return the values, their difference (adapter less base), its interval and n; None where there is no number."""
-    bounds = [rounded(bound) for bound in interval]
+    bounds = [rounded(bound, digits) for bound in interval]
     return {
-        "base": rounded(base),
-        "adapter": rounded(adapter),
-        "difference": rounded(adapter - base),
+        "base": rounded(base, digits),
+        "adapter": rounded(adapter, digits),
+        "difference": rounded(adapter - base, digits),
         "difference_interval_95": None if None in bounds else bounds,
         "n": n,
     }
 
 
-def rounded(value: float) -> float | None:
-    return round(float(value), DIGITS) + 0.0 if np.isfinite(value) else None
+def rounded(value: float, digits: int) -> float | None:
+    return round(float(value), digits) + 0.0 if np.isfinite(value) else None
 
 
 @cache

@@ -13,6 +13,8 @@ from replies import Reply
 
 
 SIDES = ("base", "adapter")
+# A fitted measure passes on the last digits of sentence vectors, which differ from run to run by a millionth.
+DIGITS = {"empathy": 3}
 LEVELS = ("none", "distress", "risk", "imminent")
 
 
@@ -62,7 +64,10 @@ def reply_measures(
     both = [texts[side] for side in SIDES]
     return {
         "bleu": compare_bleu(*both, references, seed),
-        **{name: compare_means(*(each[side][name] for side in SIDES), seed) for name in each["base"]},
+        **{
+            name: compare_means(*(each[side][name] for side in SIDES), seed, digits=DIGITS.get(name, 4))
+            for name in each["base"]
+        },
         **{name: compare_sets(*both, of, seed) for name, of in OF_ALL.items()},
     }
 
