@@ -22,11 +22,12 @@ from curves import choose  # noqa: E402
 from epitome import MECHANISMS, features, fit, labelled_pairs, levels_of  # noqa: E402
 from loading import load_conversations  # noqa: E402
 from metrics import measure  # noqa: E402
+from paired import compare_means  # noqa: E402
 from replies import answer  # noqa: E402
 from score import load_adapter  # noqa: E402
 
 
-FOLDS, SEED, RESAMPLES = 5, 20, 10_000
+FOLDS, SEED = 5, 20
 
 
 def report_worth(inputs: torch.Tensor, levels: torch.Tensor, posts: list[str]) -> None:
@@ -90,11 +91,11 @@ def main(options: argparse.Namespace) -> None:
 
 def compare(before: torch.Tensor, after: torch.Tensor) -> None:
     """Print the difference of means with a paired bootstrap interval over prompts."""
-    change = torch.cat([after - before, (after - before).sum(1, keepdim=True)], 1).numpy()
-    picks = np.random.default_rng(SEED).integers(0, len(change), (RESAMPLES, len(change)))
+    sides = [torch.cat([levels, levels.sum(1, keepdim=True)], 1) for levels in (before, after)]
     for column, name in enumerate((*MECHANISMS, "together")):
-        low, high = np.percentile(change[:, column][picks].mean(1), [2.5, 97.5])
-        print(f"Second less first, {name}: {change[:, column].mean():+.3f} (95 % interval {low:+.3f} to {high:+.3f})")
+        found = compare_means(*(side[:, column].tolist() for side in sides), SEED)
+        low, high = found["difference_interval_95"]
+        print(f"Second less first, {name}: {found['difference']:+.3f} (95 % interval {low:+.3f} to {high:+.3f})")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from base_model import EMBEDDED, BaseUnavailable, best_dtype, resolve
 
 
 MAX_NEW_TOKENS = 160  # about 120 words: replies are meant to be short
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 SILENCE = 30.0  # seconds without a new piece after which a reply counts as failed
 
 
@@ -95,10 +96,7 @@ class TransformersEngine:
                         **prompt,
                         streamer=streamer,
                         max_new_tokens=MAX_NEW_TOKENS,
-                        do_sample=True,
-                        temperature=0.7,
-                        top_p=0.9,
-                        repetition_penalty=1.1,
+                        **SAMPLING,
                         stopping_criteria=StoppingCriteriaList([stops_when(stop)]),
                     )
                 except Exception as error:  # an exception in a thread is lost otherwise, and the reader waits in vain

@@ -26,20 +26,20 @@ def is_about_self(findings: list[Finding]) -> bool:
 
 def next_question(replies: list[str], language: str) -> str:
     """The first question that is in none of the replies so far, or an empty string when all were asked."""
-    asked = as_text("\n".join(replies))
+    asked = without_html("\n".join(replies))
     return next((question for question in texts_of(QUESTIONS, language) if question not in asked), "")
 
 
 def next_again(replies: list[str], language: str) -> str:
     """Name what is said when danger is named again: one that was not the last of them, so that no two are alike."""
-    before = [as_text(reply) for reply in replies]
+    before = [without_html(reply) for reply in replies]
     count = sum(text(name, language) in reply for name in AGAIN for reply in before)
     return AGAIN[count % len(AGAIN)]
 
 
 def danger_confirmed_in(replies: list[str], answer: str) -> str:
     """The language in which the newest message says yes to a grave question ("yeah", "kind of"), or ""."""
-    said = as_text(replies[-1]).rstrip() if replies else ""
+    said = without_html(replies[-1]).rstrip() if replies else ""
     for language in sorted(languages()):
         if any(said.endswith(question) for question in grave_questions(language)):
             return language if says_yes(answer, language) else ""
@@ -65,7 +65,7 @@ def grave_questions(language: str) -> list[str]:
     return [*texts_of(GRAVE, language), *(found[0].strip() for card in cards if (found := LAST_SENTENCE.search(card)))]
 
 
-def as_text(reply: str) -> str:
+def without_html(reply: str) -> str:
     """A card is HTML, a reply of the model's is not."""
     return html.unescape(TAG.sub("", reply))
 

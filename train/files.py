@@ -1,8 +1,14 @@
-"""Files that are whole or absent: written under another name, then renamed."""
+"""Files that are whole or absent, written under another name and then renamed; and what they hold, as a hash."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def write(file: Path, save: Callable[[Path], object]) -> None:

@@ -8,6 +8,7 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from base_model import resolve
+from preflight import sentence_of
 from replies import answer
 
 
@@ -55,7 +56,7 @@ def load_unmerged(adapter: Path):
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(base), dtype=torch.float32)
     except OSError as error:
-        raise ValueError(f"The base {base} could not be loaded: check its access terms and the network.") from error
+        raise ValueError(sentence_of(error, base)) from error
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # Llama 2 has none, and replies are padded
     return PeftModel.from_pretrained(model, adapter).eval(), tokenizer

@@ -6,11 +6,16 @@ people say is rendered, and what stands between the marks is the format.
 
 import json
 
-from engine import MAX_NEW_TOKENS
+from engine import MAX_NEW_TOKENS, SAMPLING
 
 
-# What the Space samples with.
-PARAMETERS = {"temperature": 0.7, "top_p": 0.9, "repeat_penalty": 1.1, "num_predict": MAX_NEW_TOKENS}
+# What the Space samples with, by Ollama's names.
+PARAMETERS = {
+    "temperature": SAMPLING["temperature"],
+    "top_p": SAMPLING["top_p"],
+    "repeat_penalty": SAMPLING["repetition_penalty"],
+    "num_predict": MAX_NEW_TOKENS,
+}
 SYSTEM, FIRST, REPLY, SECOND = MARKS = ("<#1#>", "<#2#>", "<#3#>", "<#4#>")
 
 

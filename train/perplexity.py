@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from paired import RESAMPLES, comparison, middle, weights
+
 
 class Score(NamedTuple):
     """Summed negative log-likelihood of one conversation's assistant tokens, in nats, and how many there were."""
@@ -38,7 +40,7 @@ def perplexity(nll, tokens):
     return np.exp(np.sum(nll, axis=-1) / np.sum(tokens, axis=-1))
 
 
-def compare(base: list[Score], adapter: list[Score], seed: int, resamples: int = 10_000) -> dict:
+def compare(base: list[Score], adapter: list[Score], seed: int) -> dict:
     """Compare two models on the same conversations by a paired percentile bootstrap over conversations.
 
     A difference below zero means that the adapter predicts held-out replies better. Tokens of one conversation are not
@@ -46,17 +48,10 @@ def compare(base: list[Score], adapter: list[Score], seed: int, resamples: int =
     """
     tokens = np.array([score.tokens for score in base])
     nlls = np.array([[score.nll for score in base], [score.nll for score in adapter]])
-    picks = np.random.default_rng(seed).integers(0, len(tokens), size=(resamples, len(tokens)))
-    before, after = (perplexity(nll[picks], tokens[picks]) for nll in nlls)
-    low, high = np.percentile(after - before, [2.5, 97.5])
-    base_value, adapter_value = (float(perplexity(nll, tokens)) for nll in nlls)
-    assert math.isfinite(base_value) and math.isfinite(adapter_value), "perplexity is not finite"
-    return {
-        "base": round(base_value, 4),
-        "adapter": round(adapter_value, 4),
-        "difference": round(adapter_value - base_value, 4),
-        "difference_interval_95": [round(float(low), 4), round(float(high), 4)],
-        "conversations": len(tokens),
-        "assistant_tokens": int(tokens.sum()),
-        "resamples": resamples,
-    }
+    draws = weights(len(tokens), seed)
+    before, after = (np.exp(draws @ nll / (draws @ tokens)) for nll in nlls)
+    values = [float(perplexity(nll, tokens)) for nll in nlls]
+    assert all(map(math.isfinite, values)), "perplexity is not finite"
+    found = comparison(*values, middle(after - before), n=len(tokens))
+    found["conversations"] = found.pop("n")
+    return {**found, "assistant_tokens": int(tokens.sum()), "resamples": RESAMPLES}

@@ -5,10 +5,10 @@ import re
 
 from conversation import is_card, plain
 from heavy import unfolded
+from safe_mode import without_html
 
 
 LINE_END = re.compile(r"</(?:p|li)>")
-TAG = re.compile(r"<[^>]+>")
 QUESTION = re.compile(r"[^.!?؟？\n]*[?؟？]")
 
 
@@ -19,7 +19,7 @@ def as_text(entry: dict) -> str:
     'Call & talk.'
     """
     content = unfolded(plain(entry["content"]))
-    return html.unescape(TAG.sub("", LINE_END.sub("\n", content))).strip() if is_card(entry) else content
+    return without_html(LINE_END.sub("\n", content)).strip() if is_card(entry) else content
 
 
 def questions_in(text: str) -> list[str]:

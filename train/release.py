@@ -1,6 +1,5 @@
 """What of a training folder may leave this machine, and what must hold before it does."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+from files import sha256
 from report import write_plots
 
 
@@ -53,8 +53,7 @@ def problems(adapter: Path, results: dict | None) -> list[str]:
 
 
 def belongs(adapter: Path, results: dict) -> bool:
-    with (adapter / WEIGHTS[0]).open("rb") as opened:
-        return results.get("adapter_sha256") == hashlib.file_digest(opened, "sha256").hexdigest()
+    return results.get("adapter_sha256") == sha256(adapter / WEIGHTS[0])
 
 
 def check_adapter(adapter: Path) -> None:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 from transformers import set_seed
 
+from engine import SAMPLING
 from files import write_lines
 
 
-# How the Space draws words (space/engine.py).
-SAMPLED = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 BATCH = 32
 
 
@@ -57,7 +56,7 @@ def answer_all(model, tokenizer, prompts, file: Path, *, about: dict, seed: int,
     order = sorted(range(len(prompts)), key=lambda index: -sum(len(turn["content"]) for turn in prompts[index]))
     batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     digest = hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()
-    head = {**about, "prompts": digest, "seed": seed, "max_new_tokens": max_new_tokens, "batch": BATCH, **SAMPLED}
+    head = {**about, "prompts": digest, "seed": seed, "max_new_tokens": max_new_tokens, "batch": BATCH, **SAMPLING}
     done = read_batches(file, head)
     replies: dict[int, Reply] = {}
     with file.open("a", encoding="utf-8") as store, progress(prompts, about) as bar:
@@ -65,7 +64,7 @@ def answer_all(model, tokenizer, prompts, file: Path, *, about: dict, seed: int,
             if number >= len(done):
                 set_seed(seed + number)
                 asked = [prompts[index] for index in batch]
-                done.append(answer_batch(model, tokenizer, asked, max_new_tokens, **SAMPLED))
+                done.append(answer_batch(model, tokenizer, asked, max_new_tokens, **SAMPLING))
                 store.write(json.dumps(done[-1], ensure_ascii=False) + "\n")
                 store.flush()
             replies.update(zip(batch, done[number], strict=True))

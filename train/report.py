@@ -14,7 +14,7 @@ from results import LEVELS, SIDES, Asked
 
 
 TEMPLATE = "report.html.jinja"
-TALKS, PER_LEVEL, PROMPTS = 30, 8, 6  # how much is shown; the files replies_*.jsonl have all of it
+TALKS, PER_LEVEL = 30, 8  # how much is shown; the files replies_*.jsonl have all of it
 BASE, ADAPTER = "#8a8f98", "#1f6f8b"
 
 

@@ -7,7 +7,6 @@ command again goes on with the replies that are done; the same weights, data and
 """
 
 import argparse
-import hashlib
 import json
 import math
 import random
@@ -28,10 +27,11 @@ from curves import cut
 from endpoint import Endpoint, endpoint_at
 from engine import MAX_NEW_TOKENS
 from epitome import measure_of
-from files import write_json
+from files import sha256, write_json
 from judge import KEY
 from loading import load_conversations
 from perplexity import compare, negative_log_likelihoods
+from preflight import sentence_of
 from replies import answer_all
 from report import write_report
 from results import SIDES, Asked, judged, measured
@@ -74,7 +74,7 @@ def main(options: argparse.Namespace) -> None:
         problems += add_judge(results, asked, said, endpoint, options)
         write_json(folder / "results.json", results)
     del model
-    times = response_times(asked.prompts()[0][: options.timed], about["base"], options.adapter, SEED)
+    times = response_times([talk[:-1] for talk in asked.talks[: options.timed]], about["base"], options.adapter, SEED)
     write_json(folder / "times.json", times)
     write_report(folder, options.adapter, results, times, asked, said)
     render_model_card(options.adapter, results)
@@ -93,19 +93,17 @@ def load_adapter(adapter: Path, base: str | None):
     trained_on = PeftConfig.from_pretrained(adapter).base_model_name_or_path
     if base and base != trained_on:
         raise ValueError(f"The adapter in {adapter} was trained on {trained_on}, not on {base}: leave --base out.")
-    dtype = dtype_of(adapter)
+    dtype = trained_dtype(adapter)
     try:
         model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype)
     except OSError as error:
-        raise ValueError(
-            f"The base {trained_on} could not be loaded: check its access terms and the network."
-        ) from error
+        raise ValueError(sentence_of(error, trained_on)) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The adapter in the base's own type: mixed types would be cast at every layer.
     model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False).to(device).eval()
     about = {
         "adapter": adapter.name,
-        "adapter_sha256": hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        "adapter_sha256": sha256(adapter / "adapter_model.safetensors"),
         "base": trained_on,
         "dtype": str(dtype).removeprefix("torch."),
         "seed": SEED,
@@ -119,7 +117,7 @@ def check(options: argparse.Namespace) -> None:
         require(value is None or value >= least, f"--{name.replace('_', '-')} is {value}: choose {least} or more.")
 
 
-def dtype_of(adapter: Path) -> torch.dtype:
+def trained_dtype(adapter: Path) -> torch.dtype:
     """Return the type that the adapter was trained beside; a stopwatch might choose another one the next time."""
     run = adapter / "run.json"
     return getattr(torch, json.loads(run.read_text())["dtype"]) if run.is_file() else best_dtype()

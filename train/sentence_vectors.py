@@ -1,12 +1,13 @@
 """Vectors of sentences by all-MiniLM-L6-v2 (Apache-2.0), from a package index or the Hub."""
 
-import hashlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from transformers import AutoModel, AutoTokenizer
+
+from files import sha256
 
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -61,8 +62,7 @@ def packaged() -> Path | None:
     if spec is None:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    with (folder / "model.safetensors").open("rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    found = sha256(folder / "model.safetensors")
     if found != WEIGHTS_SHA256:
         raise VectorsUnavailable(f"The weights in {PACKAGE} have sha256 {found[:12]}…, not {WEIGHTS_SHA256[:12]}….")
     return folder

@@ -14,7 +14,8 @@ from run_record import hardware
 def response_times(prompts: list[list[dict]], base: str, adapter: Path, seed: int) -> dict:
     """Return p50 and p95 in seconds for base and adapter, one person at a time, on this machine as busy as it is.
 
-    The engine's own reply limit holds (160 tokens), and each side has its own chat template. Times differ from run to run, so they stay out of results.json.
+    The engine's own reply limit holds (160 tokens), and each side has its own chat template. Times differ from run to
+    run, so they stay out of results.json.
     """
     if not prompts:
         return {}
