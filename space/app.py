@@ -4,37 +4,56 @@ python space/app.py                                   # base model alone
 THERAGEN_ADAPTER=build/embedded/adapter python space/app.py
 """
 
+import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
 from pathlib import Path
+from typing import NamedTuple
 
 import gradio as gr
 
 import engine
 import helplines
 import learned
+import settings
 from conversation import answered_by_code, help_card, plain, respond
 from hardening import SETTINGS, harden
+from settings import Settings
 from texts import text
 
 
+log = logging.getLogger(__name__)
+
 MAX_CHARACTERS = 8_000  # of one message, for the model; screening reads all of it
-COUNTRY = os.environ.get("THERAGEN_COUNTRY") or helplines.ANYWHERE  # until, and unless, the browser knows better
-GUESS = f"() => theragen.zones[Intl.DateTimeFormat().resolvedOptions().timeZone] ?? '{COUNTRY}'"
+PATIENCE = 60  # seconds that a person waits for a place, or for the model to load
+GUESS = "() => theragen.zones[Intl.DateTimeFormat().resolvedOptions().timeZone] ?? '{country}'"
 BAR = f"code => theragen.bars[code] ?? theragen.bars['{helplines.ANYWHERE}']"
 
 
-def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
+class Room(NamedTuple):
+    """What all people share: the model, once it is loaded, and the places of those who are answered at once."""
+
+    loading: "Future[engine.Loaded]"
+    places: threading.Semaphore  # a reply is being written
+    door: threading.Semaphore  # those, and who waits for a place
+
+
+def room_for(loading: "Future[engine.Loaded]", chosen: Settings) -> Room:
+    return Room(loading, threading.Semaphore(chosen.people), threading.Semaphore(chosen.people + chosen.queue))
+
+
+def build(room: Room, chosen: Settings) -> gr.Blocks:
     """Return the page; it opens before the model is ready and stays useful when there is none."""
     with gr.Blocks(title="TheraGen", fill_height=True, **SETTINGS["blocks"]) as page:
         with gr.Row(elem_id="help"):
-            bar = gr.HTML(helplines.bar_html(COUNTRY), elem_id="help-bar")
+            bar = gr.HTML(helplines.bar_html(chosen.country), elem_id="help-bar")
             country = gr.Dropdown(
                 [("another country", helplines.ANYWHERE), *((n, code) for code, n in helplines.countries().items())],
-                value=COUNTRY,
+                value=chosen.country,
                 label="Help lines for",
                 min_width=150,
                 scale=0,
@@ -68,13 +87,16 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
                 gr.Markdown(Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8"))
 
         def answer(history: list[dict]) -> Iterator[list[dict]]:
-            yield from reply_to(history, loading)
+            yield from reply_to(history, room)
+
+        def chat_api(message: str, history: list[dict] | None = None, country: str = chosen.country) -> Iterator[str]:
+            yield from ask(message, history or [], country, room)
 
         # Two steps: reading a message and showing help never waits for the model, nor for its queue, however full.
         read = {"inputs": [message, chat, country], "outputs": [message, chat], "queue": False}
         private = {"api_visibility": "private", "show_progress": "hidden"}
         answers = [
-            trigger(receive, **read, **private).then(answer, chat, chat, concurrency_limit=1, **private)
+            trigger(receive, **read, **private).then(answer, chat, chat, concurrency_limit=None, **private)
             for trigger in (message.submit, send.click)
         ]
         stop.click(None, cancels=answers, queue=False, api_visibility="private")
@@ -82,9 +104,10 @@ def build(loading: "Future[engine.Loaded]") -> gr.Blocks:
         clear.click(None, cancels=answers, queue=False, api_visibility="private").then(
             None, outputs=[chat, message], js="() => [[], '']", **private
         )
-        page.load(None, outputs=country, js=GUESS, **private)
+        page.load(None, outputs=country, js=GUESS.format(country=chosen.country), **private)
         country.change(None, country, bar, js=BAR, **private)
-        page.load(lambda: notice(loading), outputs=status, concurrency_limit=None, **private)
+        page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
+        gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
     return page
 
 
@@ -98,56 +121,93 @@ def receive(message: str, history: list[dict], country: str) -> tuple[str, list[
     return "", history
 
 
-def reply_to(history: list[dict], loading: "Future[engine.Loaded]") -> Iterator[list[dict]]:
+def ask(message: str, history: list[dict], country: str, room: Room) -> Iterator[str]:
+    """Answer one message of a program as the page would: the same help, the same screening, the same limits.
+
+    `history` is a list of {"role": "user" or "assistant", "content": text}, oldest first. Yields the reply as it grows; a help card is HTML.
+    """
+    _, turns = receive(message, history, country)
+    if turns and turns[-1]["role"] == "assistant":
+        yield turns[-1]["content"]
+    elif turns:
+        yield from words(turns, room)
+
+
+def reply_to(history: list[dict], room: Room) -> Iterator[list[dict]]:
     """Stream the model's reply, when the last turn is the person's; a help card is an answer of its own."""
     yield history  # a stream that ends without a word would empty the page
     if not history or history[-1]["role"] != "user":
         return
-    for said in words(history, loading):
+    for said in words(history, room):
         yield [*history, {"role": "assistant", "content": said}]
 
 
-def words(history: list[dict], loading: "Future[engine.Loaded]") -> Iterator[str]:
+def words(history: list[dict], room: Room) -> Iterator[str]:
+    """Yield the reply to the last message as it grows: by code, by the model, or why there is none."""
     if len(plain(history[-1]["content"])) > MAX_CHARACTERS:
         yield text("too_long")
-        return
-    if answer := answered_by_code(history):
+    elif answer := answered_by_code(history):
         yield answer
-        return
-    if not loading.done():
+    elif not room.door.acquire(blocking=False):
+        yield text("busy")
+    else:
+        try:
+            yield from in_turn(history, room)
+        finally:
+            room.door.release()
+
+
+def in_turn(history: list[dict], room: Room) -> Iterator[str]:
+    """Wait for the model and for a place; yields meanwhile, since only while it yields can a person stop."""
+    if not room.loading.done():
         yield text("waking")
     try:
-        loaded = loading.result(timeout=60)
+        loaded = room.loading.result(timeout=PATIENCE)
     except NotReady:
         loaded = engine.Loaded(None, "the model is still loading")
     if loaded.engine is None:
         yield text("no_model", reason=loaded.reason)
+        return
+    for _ in range(PATIENCE):
+        if room.places.acquire(timeout=1):
+            break
+        yield ""
     else:
+        yield text("busy")
+        return
+    try:
         yield from respond(history, loaded.engine)
+    finally:
+        room.places.release()
 
 
-def notice(loading: "Future[engine.Loaded]") -> str:
-    """Say what replies come from, or plainly what is missing."""
+def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
+    """Say what replies come from, or plainly what is missing or was not understood."""
     try:
         loaded = loading.result(timeout=60)
     except NotReady:
         return "The model is still loading."
-    return f"Replies: {loaded.engine.description}." if loaded.engine else text("no_model", reason=loaded.reason)
+    source = f"Replies: {loaded.engine.description}." if loaded.engine else text("no_model", reason=loaded.reason)
+    return " ".join([source, *chosen.problems])
 
 
-def serve(loading: "Future[engine.Loaded]") -> None:
+def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     """Open the page and stay until stopped; exits with 2 when the port is taken."""
     harden()
+    for problem in chosen.problems:
+        log.warning(problem)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     look = {
         "css_paths": Path(__file__).with_name("style.css"),
         "theme": gr.themes.Soft(font=["system-ui", "sans-serif"]),
         "head": f"<script>const theragen = {helplines.for_browser()}</script>",
     }
-    page = build(loading).queue(**SETTINGS["queue"])
+    # A reply that waits for its next word holds a thread; reading a message must always find one.
+    threads = 2 * (chosen.people + chosen.queue)
+    page = build(room_for(loading, chosen), chosen).queue(**SETTINGS["queue"])
     try:
         _, address, _ = page.launch(
-            server_port=port, quiet=True, prevent_thread_lock=True, **look, **SETTINGS["launch"]
+            server_port=port, quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **SETTINGS["launch"]
         )
     except OSError:
         sys.stderr.write(f"Port {port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another port.\n")
@@ -159,9 +219,9 @@ def serve(loading: "Future[engine.Loaded]") -> None:
 
 
 def main() -> None:
+    chosen = settings.read()
     learned.load()  # now, not while the first person waits
-    adapter, base = os.environ.get("THERAGEN_ADAPTER", ""), os.environ.get("THERAGEN_BASE", "")
-    serve(ThreadPoolExecutor(1).submit(engine.load, adapter, base))
+    serve(ThreadPoolExecutor(1).submit(engine.load, chosen.adapter, chosen.base), chosen)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ sys.path.insert(0, str(SPACE))
 
 import app  # noqa: E402 - after the path above, as the Space itself would find it
 import engine  # noqa: E402
+import settings  # noqa: E402
 
 
 class WordEngine:
@@ -39,4 +40,4 @@ class WordEngine:
 if __name__ == "__main__":
     loading = Future()
     loading.set_result(engine.Loaded(WordEngine()))
-    app.serve(loading)
+    app.serve(loading, settings.read())

@@ -1,0 +1,226 @@
+"""The Space under load, beside the Space that most people copy: first text, tokens a second, refusals, memory.
+
+    python benchmarks/load.py                        # embedded model, ours and the common template in turns
+    python benchmarks/load.py --stub                 # an engine made of words: the page and the screening alone
+    python benchmarks/load.py --stub --soak 600      # sessions one after another for ten minutes: memory
+
+Every person is a real client of the real server on this machine: joins the queue, reads the stream, counts the time to the first text
+on the page. Servers run one after another, in rounds, and the middle value counts; tokens are those of the embedded base.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "space"), str(ROOT / "tests")]
+
+from conftest import OFFLINE, free_port  # noqa: E402
+from texts import text  # noqa: E402
+
+
+PROMPTS = (
+    "My week was long and I can't sleep before the exam.",
+    "My sister and I argued again, and I don't know how to begin.",
+    "I moved here in spring and still know nobody.",
+    "My boss changed the plan for the third time, and I just nodded.",
+    "I keep putting off a letter that I have to write.",
+    "Since the baby came we only talk about nappies.",
+    "I said no for the first time, and now I feel guilty.",
+    "My dog died on Sunday, and the house is so quiet.",
+)
+SERVERS = {
+    "ours": ROOT / "space/app.py",
+    "template": ROOT / "benchmarks/template_space.py",
+    "stub": ROOT / "tests/fake_space.py",
+}
+
+
+class Reply(NamedTuple):
+    """Seconds from sending to the first text and to the last; `said` is empty when the stream failed."""
+
+    first: float
+    last: float
+    said: str
+
+    @property
+    def refused(self) -> bool:
+        return self.said == text("busy")
+
+
+async def ask(client: httpx.AsyncClient, message: str, history: list[dict] | None = None) -> Reply:
+    """Send one message to the endpoint "chat" as any client would, and read the stream to its end."""
+    session = os.urandom(8).hex()
+    config = (await client.get("/config")).json()
+    step = next(step["id"] for step in config["dependencies"] if step["api_name"] == "chat")
+    data = [message, history or [], "US"] if config["title"] == "TheraGen" else [message]
+    started, first, said = time.monotonic(), 0.0, ""
+    try:
+        body = {"data": data, "fn_index": step, "session_hash": session}
+        (await client.post("/gradio_api/queue/join", json=body)).raise_for_status()
+        async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+            async for line in events.aiter_lines():
+                event = json.loads(line[5:]) if line.startswith("data:") else {}
+                if event.get("msg") in ("process_generating", "process_completed"):
+                    said = grown(said, event, first_of_stream=not first)
+                    first = first or (time.monotonic() - started if said.strip() else 0.0)
+                if event.get("msg") == "process_completed":
+                    assert event["success"], event
+                    return Reply(first, time.monotonic() - started, said)
+    except (httpx.HTTPError, AssertionError):
+        pass
+    return Reply(first, time.monotonic() - started, "")
+
+
+def grown(said: str, event: dict, first_of_stream: bool) -> str:
+    """Apply one event: the first carries the whole text, later ones what was added to it, the last whole again or nothing."""
+    (change,) = event["output"]["data"][:1] or [None]
+    if isinstance(change, str):
+        return change
+    for action, path, value in change or []:
+        if not path:
+            said = said + value if action == "append" else value
+    return said
+
+
+async def crowd(url: str, people: int, number: int) -> tuple[list[Reply], float]:
+    """Return the replies of people who all write at the same moment, and the seconds until the last had one."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
+        started = time.monotonic()
+        prompts = [PROMPTS[(number + person) % len(PROMPTS)] for person in range(people)]
+        return await asyncio.gather(*(ask(client, prompt) for prompt in prompts)), time.monotonic() - started
+
+
+@contextmanager
+def running(script: Path, **environment: str):
+    """Start a server; gives its address, its process and the seconds until a first reply began."""
+    port = free_port()
+    env = {
+        **os.environ,
+        **OFFLINE,
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        **environment,
+    }
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, str(script)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                if httpx.get(url, timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert process.poll() is None, f"{script} ended"
+                time.sleep(0.05)
+        opened = time.monotonic() - started
+        reply = asyncio.run(crowd(url, 1, 0))[0][0]
+        assert reply.said, f"{script} does not answer"
+        yield url, process, {"page": opened, "first_reply": time.monotonic() - started - reply.last + reply.first}
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def measure(name: str, people: int, number: int, tokens_of) -> dict:
+    with running(SERVERS[name]) as (url, process, ready):
+        replies, seconds = asyncio.run(crowd(url, people, number))
+        served = [reply for reply in replies if reply.said and not reply.refused]
+        firsts = sorted(reply.first for reply in served) or [0.0]
+        return {
+            "people": people,
+            "tokens_a_second": sum(tokens_of(reply.said) for reply in served) / seconds,
+            "first_p50": median(firsts),
+            "first_p95": firsts[min(len(firsts) - 1, int(0.95 * len(firsts)))],
+            "refused": sum(reply.refused for reply in replies),
+            "failed": sum(not reply.said for reply in replies),
+            "mb": psutil.Process(process.pid).memory_info().rss / 2**20,
+            "ready_page": ready["page"],
+            "ready_reply": ready["first_reply"],
+        }
+
+
+def middle(rounds: list[dict]) -> dict:
+    return {name: round(median(each[name] for each in rounds), 2) for name in rounds[0]}
+
+
+def conversation(name: str, turns: int) -> list[tuple[int, float]]:
+    """One person's talk: characters of history before each message, and seconds to the first text of its answer."""
+
+    async def talk(url: str):
+        found, history = [], []
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+            for number in range(turns):
+                prompt = PROMPTS[number % len(PROMPTS)]
+                reply = await ask(client, prompt, history)
+                found.append((sum(len(turn["content"]) for turn in history), reply.first))
+                history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply.said}]
+        return found
+
+    with running(SERVERS[name]) as (url, _, _):
+        return asyncio.run(talk(url))
+
+
+async def soak(url: str, process: subprocess.Popen, seconds: float) -> dict:
+    """Sessions of one message, 32 at a time, until the time is over; memory after the first 500 and at the end."""
+    end, sizes, done, failed = time.monotonic() + seconds, [], 0, 0
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
+        while time.monotonic() < end:
+            replies = await asyncio.gather(*(ask(client, PROMPTS[n % len(PROMPTS)]) for n in range(32)))
+            done += len(replies)
+            failed += sum(not reply.said for reply in replies)
+            sizes.append((done, psutil.Process(process.pid).memory_info().rss / 2**20))
+    begun = next(size for size in sizes if size[0] >= 500)
+    growth = (sizes[-1][1] - begun[1]) / (sizes[-1][0] - begun[0]) * 1000
+    return {"sessions": done, "failed": failed, "mb": round(sizes[-1][1]), "mb_per_1000_sessions": round(growth, 2)}
+
+
+def main(options: argparse.Namespace) -> None:
+    if options.soak:
+        with running(SERVERS["stub" if options.stub else "ours"]) as (url, process, _):
+            print(json.dumps(asyncio.run(soak(url, process, options.soak))))
+        return
+    names = ["stub"] if options.stub else ["ours", "template"]
+    tokens_of = str.split if options.stub else tokenizer().tokenize
+    for people in options.people:
+        rounds = {name: [] for name in names}
+        for number in range(options.rounds):
+            for name in names:
+                rounds[name].append(measure(name, people, number, lambda said: len(tokens_of(said))))
+        for name in names:
+            print(name, json.dumps(middle(rounds[name])), flush=True)
+    if not options.stub:
+        for characters, first in conversation("ours", 12):
+            print(f"history of {characters} characters: first text after {first:.2f} s")
+
+
+def tokenizer():
+    from transformers import AutoTokenizer
+
+    from base_model import resolve
+
+    return AutoTokenizer.from_pretrained(resolve())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--stub", action="store_true", help="our page with an engine made of words")
+    parser.add_argument("--people", type=int, nargs="*", default=[1, 8, 32, 100], help="how many write at once")
+    parser.add_argument("--rounds", type=int, default=3, help="times each is measured (default: 3)")
+    parser.add_argument("--soak", type=float, help="seconds of one session after another; memory alone")
+    main(parser.parse_args())
