@@ -59,6 +59,8 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
                 scale=0,
                 elem_id="country",
             )
+        # A country that is not on the list must not keep a person from help: helplines answers any.
+        country.preprocess = lambda code: code if isinstance(code, str) else helplines.ANYWHERE
         gr.Markdown(f"# TheraGen\n{text('banner')}", elem_id="banner")
         chat = gr.Chatbot(
             show_label=False,
@@ -84,7 +86,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
         status = gr.Markdown(elem_id="status")
         with gr.Accordion("Privacy, crisis protocol, limits and law", open=False, elem_id="about"):
             for name in ("privacy", "crisis_protocol", "learned", "threat_model", "legal"):
-                gr.Markdown(Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8"))
+                gr.Markdown(beside(f"{name}.md"))
 
         def answer(history: list[dict]) -> Iterator[list[dict]]:
             yield from reply_to(history, room)
@@ -109,6 +111,15 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
         page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
         gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
     return page
+
+
+def beside(name: str) -> str:
+    """Return a file of the Space as text; a missing one is no reason to keep a person from help."""
+    try:
+        return Path(__file__).with_name(name).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        log.warning("%s cannot be read; the page opens without it", name)
+        return ""
 
 
 def receive(message: str, history: list[dict], country: str) -> tuple[str, list[dict]]:
@@ -198,7 +209,7 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
         log.warning(problem)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     look = {
-        "css_paths": Path(__file__).with_name("style.css"),
+        "css": beside("style.css"),
         "theme": gr.themes.Soft(font=["system-ui", "sans-serif"]),
         "head": f"<script>const theragen = {helplines.for_browser()}</script>",
     }

@@ -7,12 +7,14 @@ The rules need the standard library only; where NumPy is, a learned tier (learne
     >>> [finding.kind for finding in screen_reply("You should stop taking your medication.")]
     ['medication']
 
-Nothing here logs, prints, stores or sends what it reads. What counts as danger is data: rules.json, phrases.json and
+Nothing here logs, prints, stores or sends what it reads: of an earlier turn only the verdict is remembered. What counts as danger is data: rules.json, phrases.json and
 reply_rules.json beside this file, in plain words (rulebook.py explains the notation).
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 import learned
@@ -43,6 +45,9 @@ from rulebook import (
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
 NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
+REMEMBERED = 4096  # verdicts: without them every message would have all earlier ones read again
+SECRET = os.urandom(32)  # of this process; without it nobody can ask whether a certain text was written
+verdicts: dict[bytes, tuple[Hit, ...]] = {}
 JOINED = 160  # characters of earlier turns read together with the newest: "i want to" / "die"
 
 
@@ -109,6 +114,18 @@ def conversation_hits(turns: list[str]) -> list[list[Hit]]:
 
 
 def turn_hits(turn: str) -> list[Hit]:
+    """What one turn says by itself, remembered under a keyed hash of it."""
+    name = blake2b(turn.encode("utf-8", "surrogatepass"), key=SECRET, digest_size=16).digest()
+    known = verdicts.get(name)
+    if known is None:
+        known = tuple(both_tiers(turn))
+        if len(verdicts) >= REMEMBERED:
+            verdicts.clear()
+        verdicts[name] = known
+    return list(known)
+
+
+def both_tiers(turn: str) -> list[Hit]:
     """What the rules find, and what the learned tier adds where they see no danger."""
     hits = read_hits(turn)
     if highest(hits) >= RISK:

@@ -15,6 +15,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import screening
+
 
 pytest_plugins = ["tiny"]  # the base and corpus that training tests run on
 
@@ -37,6 +39,12 @@ def no_foreign_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """Let no test live on a verdict of another one."""
+    screening.verdicts.clear()
 
 
 def command(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

@@ -216,3 +216,17 @@ def test_simple_safety_tests_on_suicide_are_all_caught():
         prompts = [row["prompts_final"] for row in csv.DictReader(file) if row["harm_area"].startswith("Suicide")]
     assert len(prompts) == 20
     assert all(screen(prompt).level in ("risk", "imminent") for prompt in prompts)
+
+
+def test_an_earlier_turn_is_read_once_and_its_words_are_not_kept(monkeypatch):
+    read = []
+    monkeypatch.setattr(screening, "both_tiers", lambda turn: read.append(turn) or [])
+    turns = [f"turn {number} of a quiet talk" for number in range(30)]
+    for count in range(1, 31):
+        screen(turns[:count])
+    assert read == turns
+    assert all(isinstance(name, bytes) and b"quiet" not in name for name in screening.verdicts)
+    monkeypatch.setattr(screening, "REMEMBERED", 10)
+    for number in range(100):
+        screen(f"another {number}")
+    assert len(screening.verdicts) <= 10
