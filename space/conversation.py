@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import counters
 import helplines
 from engine import Engine
 from heavy import folded, unfolded
@@ -14,7 +15,9 @@ from screening import Finding, asks_if_human, screen, screen_reply
 from texts import languages, text
 
 
+MOST_TURNS = 400  # of a conversation, the newest; a browser could send any number
 DEADLINE = 90.0  # seconds for one reply; then what was said so far stands
+PULSE = 0.05  # seconds; what the page does for a yield costs as much as two tokens of the embedded base
 LOOK_BACK = 40  # characters, in whole sentences, read together with the next one, so that harm split over two is seen
 HELP = '<div class="help-card">'
 SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
@@ -30,7 +33,7 @@ def read(history: list[dict]) -> list[dict]:
     `system` turn can only be forged and is ignored.
     """
     turns: list[dict] = []
-    for entry in history:
+    for entry in history[-MOST_TURNS:]:
         content = unfolded(plain(entry.get("content")))
         if entry.get("role") not in ("user", "assistant") or not content or is_card(entry):
             continue
@@ -52,7 +55,7 @@ def plain(content) -> str:
 
 def said(history: list[dict], role: str = "user") -> list[str]:
     """Return what the person wrote, oldest first (what screening reads), or with "assistant" what answered, cards too."""
-    return [plain(entry.get("content")) for entry in history if entry.get("role") == role]
+    return [plain(entry.get("content")) for entry in history[-MOST_TURNS:] if entry.get("role") == role]
 
 
 def help_card(history: list[dict], country: str) -> str:
@@ -109,10 +112,10 @@ def answered_by_code(history: list[dict]) -> str:
 def respond(history: list[dict], engine: Engine) -> Iterator[str]:
     """Yield the reply as it grows, each sentence screened before it appears; whatever breaks ends in a fixed text.
 
-    Yields once per piece the engine gives, also when no new sentence is complete: only while it yields can a reply
-    be stopped.
+    Yields every `PULSE` seconds also when no new sentence is complete: only while it yields can a reply be stopped.
     """
     shown = cover = question = ""
+    told = -PULSE
     try:
         turns, person = read(history), said(history)
         if answer := answered_by_code(history):
@@ -127,10 +130,14 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
             for grown in sentences_that_pass(pieces, drop_questions=bool(question)):
                 if grown != shown:
                     shown, cover = grown, folded(grown, person)
+                elif time.monotonic() - told < PULSE:
+                    continue
+                told = time.monotonic()
                 yield cover
         if not shown or question:
             yield f"{cover or text('model_failed')}\n\n{question}".strip()
-    except Exception:  # never a traceback, never silence
+    except Exception as error:  # never a traceback, never silence
+        counters.failed(error)
         yield "\n\n".join(filter(None, [cover, text("model_failed"), question]))
 
 

@@ -1,20 +1,30 @@
-"""Where replies come from: transformers with the adapter merged into its base, one reply at a time."""
+"""Where replies come from: OpenVINO or transformers on this machine, or an endpoint elsewhere."""
 
-import threading
+import json
+import logging
+import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from base_model import EMBEDDED, BaseUnavailable, best_dtype, resolve
+from base_model import EMBEDDED, BaseUnavailable, cores
+from gguf_model import folder_of_file, folder_of_model, local
+from settings import Settings
 
 
 MAX_NEW_TOKENS = 160  # about 120 words: replies are meant to be short
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
+TOP_K = 50  # what `generate` takes where nothing is said, and so what our scores were measured with
 SILENCE = 30.0  # seconds without a new piece after which a reply counts as failed
+
+GPUS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's driver, the same under WSL, AMD's
+
+log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Yields pieces of a reply to a conversation; closing the iterator stops the work within one token."""
+    """Yields pieces of a reply to a conversation, to many people at once; closing the iterator ends the work on it."""
 
     description: str
 
@@ -28,110 +38,100 @@ class Loaded(NamedTuple):
     reason: str = ""
 
 
-def load(adapter: str = "", base: str = "") -> Loaded:
-    """Load the engine for an adapter (folder or Hub id), or for a base alone; never raises.
+def load(settings: Settings) -> Loaded:
+    """Load the engine that is asked for; never raises.
 
     The reason is written for the page: it names what is missing, never where on this machine it was looked for.
     """
     try:
-        return Loaded(TransformersEngine(adapter, base))
+        return Loaded(chosen(settings))
     except BaseUnavailable as problem:
         return Loaded(None, str(problem))
     except Exception as problem:  # whatever breaks, the page must open and show where help is
         return Loaded(None, f"the model could not be loaded ({type(problem).__name__})")
 
 
-def base_of(adapter: str, base: str) -> str:
-    """Return the base an adapter needs; raises `BaseUnavailable` when it has none or `base` names another one."""
-    from peft import PeftConfig
+def chosen(settings: Settings) -> Engine:
+    """Return the endpoint's engine where there is one; else OpenVINO's on a CPU, if it can be had; else transformers'.
 
+    An endpoint that fails is stood in for by the model on this machine, where the settings name one too.
+    """
+    if settings.engine == "remote" or (settings.engine == "auto" and settings.endpoint):
+        from remote_engine import RemoteEngine
+
+        named = settings.engine == "auto" and (settings.adapter or settings.base or settings.gguf)
+        fallback = load(settings._replace(endpoint="")).engine if named else None
+        return RemoteEngine(settings.endpoint, settings.endpoint_model, settings.endpoint_key, fallback)
+    adapter = adapter_folder(settings)
+    base = base_of(adapter, settings.base)
+    if settings.engine == "openvino":
+        return on_openvino(base, adapter, settings)
+    if settings.engine == "auto" and suits_openvino(settings):
+        try:
+            return on_openvino(base, adapter, settings)
+        except Exception as problem:
+            log.warning("OpenVINO cannot be used (%s): transformers is.", type(problem).__name__)
+    return on_transformers(base, adapter, settings)
+
+
+def adapter_folder(settings: Settings) -> Path | None:
+    if not settings.adapter:
+        return None
+    try:
+        return local(settings.adapter, settings.revision)
+    except (ValueError, OSError) as error:
+        raise BaseUnavailable(no_adapter(settings.adapter)) from error
+
+
+def base_of(adapter: Path | None, base: str) -> str:
+    """Return the base an adapter needs; raises `BaseUnavailable` when it has none or `base` names another one."""
     if not adapter:
         return base or EMBEDDED
     try:
-        needed = PeftConfig.from_pretrained(adapter).base_model_name_or_path
-    except (ValueError, OSError) as error:
-        name = Path(adapter).name
-        raise BaseUnavailable(f"there is no adapter named {name} here; check THERAGEN_ADAPTER") from error
+        needed = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, OSError, KeyError) as error:
+        raise BaseUnavailable(no_adapter(adapter)) from error
     if base and base != needed:
         raise BaseUnavailable(f"the adapter was trained on {needed}, not on {base}; leave THERAGEN_BASE empty")
     return needed
 
 
-class TransformersEngine:
-    """`generate` in one worker thread; a second person waits for the first one's reply to end."""
-
-    def __init__(self, adapter: str = "", base: str = ""):
-        import torch
-        from peft import PeftModel
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        name = base_of(adapter, base)
-        folder = resolve(name)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=best_dtype())
-        if adapter:  # merged: an unmerged adapter costs a third of the speed
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-        self.model = model.to(device).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(adapter or folder)
-        tiny = "; a very small demonstration model, which often makes no sense" if name == EMBEDDED else ""
-        self.description = f"{name.split('/')[-1]}{' with adapter' if adapter else ', no adapter'}{tiny}"
-        self._one_at_a_time = threading.Lock()
-
-    def stream(self, messages: list[dict]) -> Iterator[str]:
-        """Yield decoded pieces; raises what `generate` raised, or `queue.Empty` after `SILENCE` seconds of nothing."""
-        from transformers import StoppingCriteriaList, TextIteratorStreamer
-
-        with self._one_at_a_time:
-            stop, failure = threading.Event(), []
-            streamer = TextIteratorStreamer(
-                self.tokenizer, skip_prompt=True, timeout=SILENCE, skip_special_tokens=True
-            )
-            prompt = self.tokenizer.apply_chat_template(
-                self.within_window(messages), add_generation_prompt=True, return_tensors="pt", return_dict=True
-            ).to(self.model.device)
-
-            def work():
-                try:
-                    self.model.generate(
-                        **prompt,
-                        streamer=streamer,
-                        max_new_tokens=MAX_NEW_TOKENS,
-                        **SAMPLING,
-                        stopping_criteria=StoppingCriteriaList([stops_when(stop)]),
-                    )
-                except Exception as error:  # an exception in a thread is lost otherwise, and the reader waits in vain
-                    failure.append(error)
-                    streamer.end()
-
-            worker = threading.Thread(target=work, daemon=True)
-            worker.start()
-            try:
-                yield from streamer
-            finally:
-                stop.set()
-                worker.join()
-            if failure:
-                raise failure[0]
-
-    def within_window(self, messages: list[dict]) -> list[dict]:
-        """Drop whole old turns, oldest first, until prompt and reply fit; a system message is never dropped."""
-        window = self.model.config.max_position_embeddings - MAX_NEW_TOKENS
-        system = [message for message in messages if message["role"] == "system"]
-        turns = [message for message in messages if message["role"] != "system"]
-        while len(turns) > 1 and self.count(system + turns) > window:
-            turns = turns[2:]
-        return system + turns
-
-    def count(self, messages: list[dict]) -> int:
-        rendered = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return len(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+def no_adapter(name: str | Path) -> str:
+    return f"there is no adapter named {Path(name).name} here; check THERAGEN_ADAPTER"
 
 
-def stops_when(event: threading.Event):
-    """Return a stopping criterion that is met once the event is set."""
+def suits_openvino(settings: Settings) -> bool:
+    """Whether this is a CPU with OpenVINO's package, and nothing is asked for that only transformers has."""
+    if settings.four_bit or not find_spec("openvino_genai"):
+        return False
+    return not has_gpu()
+
+
+def has_gpu() -> bool:
+    """Ask torch, but not where no driver is: importing it takes seconds and memory that OpenVINO does without."""
+    if not (any(Path(device).exists() for device in GPUS) or shutil.which("nvidia-smi")) or not find_spec("torch"):
+        return False
     import torch
 
-    def stopped(input_ids, scores, **_):
-        return torch.full((input_ids.shape[0],), event.is_set(), device=input_ids.device, dtype=torch.bool)
+    return torch.cuda.is_available()
 
-    return stopped
+
+def on_openvino(base: str, adapter: Path | None, settings: Settings) -> Engine:
+    from openvino_engine import OpenVINOEngine
+
+    if settings.gguf:
+        folder, name = folder_of_file(settings.gguf), Path(settings.gguf).stem
+    else:
+        folder, name = folder_of_model(base, adapter, settings.revision), described(base, adapter)
+    return OpenVINOEngine(folder, f"{name}; OpenVINO", settings.people, cores())
+
+
+def on_transformers(base: str, adapter: Path | None, settings: Settings) -> Engine:
+    from transformers_engine import TransformersEngine
+
+    return TransformersEngine(base, adapter, settings, f"{described(base, adapter)}; transformers")
+
+
+def described(base: str, adapter: Path | None) -> str:
+    tiny = "; a very small demonstration model, which often makes no sense" if base == EMBEDDED else ""
+    return f"{base.split('/')[-1]}{' with adapter' if adapter else ', no adapter'}{tiny}"

@@ -25,7 +25,8 @@ settings.register_profile("theragen", deadline=None)
 settings.load_profile("theragen")
 
 ROOT = Path(__file__).parents[1]
-OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+# One client for all tests: the limit of one client has tests of its own.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "THERAGEN_MESSAGES": "1000"}
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from conftest import ROOT, serving
+from conversation import plain
 from texts import text
 
 
@@ -37,6 +38,10 @@ def help_arrives(server, seconds: float = 1.0) -> bool:
     page = httpx.get(server.url).text
     chat, took = card(server)
     return "findahelpline.com" in page and "findahelpline.com" in str(chat[-1]["content"]) and took < seconds
+
+
+def answer(server, message: str) -> str:
+    return plain(server.say(message)[-1]["content"])
 
 
 def card(server) -> tuple[list[dict], float]:
@@ -70,8 +75,8 @@ DAMAGE = {
 def test_with_broken_files_the_page_opens_and_help_is_shown(tmp_path, what):
     with serving(FAKE, tmp_path / "log", FAKE_SPACE=damaged(tmp_path, **DAMAGE[what])) as server:
         assert help_arrives(server)
-        answer = str(server.say("my week was long")[-1]["content"])
-    assert ("I am listening" in answer) == (what == "learned tier"), "a reply that cannot be screened is not shown"
+        said = answer(server, "my week was long")
+    assert ("I am listening" in said) == (what == "learned tier"), "a reply that cannot be screened is not shown"
     assert "Traceback" not in server.written()
 
 
@@ -87,7 +92,7 @@ def test_with_a_full_disk_people_are_answered(tmp_path):
         everywhere = {name: str(full) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "GRADIO_TEMP_DIR", "HF_HOME")}
         with serving(FAKE, tmp_path / "log", **everywhere) as server:
             assert help_arrives(server)
-            assert "I am listening" in str(server.say("my week was long")[-1]["content"])
+            assert "I am listening" in answer(server, "my week was long")
     finally:
         subprocess.run(["umount", full], check=True)
 
@@ -103,19 +108,19 @@ def space(tmp_path_factory):
 
 @pytest.mark.parametrize("message", ["break now", "out of memory"])
 def test_a_model_that_fails_ends_in_a_fixed_text(space, message):
-    assert str(space.say(message)[-1]["content"]).endswith(text("model_failed"))
+    assert answer(space, message).endswith(text("model_failed"))
     assert help_arrives(space)
 
 
 def test_who_comes_when_all_places_are_taken_is_told_so_and_gets_help_at_once(space):
     with ThreadPoolExecutor(6) as people:
-        replies = list(people.map(lambda _: str(space.say("talk slowly")[-1]["content"]), range(6)))
+        replies = list(people.map(lambda _: answer(space, "talk slowly"), range(6)))
         assert replies.count(text("busy")) == 2
-        slow = [people.submit(space.say, "talk slowly") for _ in range(4)]
+        slow = [people.submit(answer, space, "talk slowly") for _ in range(4)]
         time.sleep(1)
         assert help_arrives(space)
-        assert str(space.say("hello")[-1]["content"]) == text("busy")
-        assert all("word39" in str(each.result()[-1]["content"]) for each in slow)
+        assert answer(space, "hello") == text("busy")
+        assert all("word39" in each.result() for each in slow)
 
 
 def test_who_leaves_gives_the_place_back(space):
@@ -123,7 +128,7 @@ def test_who_leaves_gives_the_place_back(space):
     for _ in range(2):
         leave_while_answered(space)
     started = time.monotonic()
-    assert "I am listening" in str(space.say("hello")[-1]["content"])
+    assert "I am listening" in answer(space, "hello")
     assert time.monotonic() - started < 6, "the slow replies would have taken eight seconds each"
 
 
@@ -153,7 +158,7 @@ def test_a_model_that_hangs_holds_up_nobody_else(tmp_path):
             people.submit(server.say, "hang")
         time.sleep(1)
         assert help_arrives(server)
-        assert "I am listening" in str(server.say("hello")[-1]["content"])
+        assert "I am listening" in answer(server, "hello")
         server.process.kill()
 
 
@@ -166,7 +171,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
     )
     with serving(FAKE, tmp_path / "log", PYTHONPATH=str(tmp_path)) as server:
         assert help_arrives(server)
-        assert "word39" in str(server.say("hello")[-1]["content"])
+        assert "word39" in answer(server, "hello")
 
 
 def test_a_stop_in_the_middle_of_a_reply_ends_soon_and_cleanly(tmp_path):

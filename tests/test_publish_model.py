@@ -20,7 +20,8 @@ import merging
 from card import Edition, render
 from conftest import ROOT, command
 from fake_hub import hub_server
-from gguf_export import compare, export, kind_of, pieces, portable, refuse_unknown, scores
+from gguf_check import compare, export_checked
+from gguf_export import kind_of, pieces, portable, refuse_unknown, scores
 from merging import greedy, load
 from modelfile import ollama_files
 from pushing import push
@@ -342,7 +343,7 @@ def test_a_sentencepiece_tokenizer_comes_back_from_a_gguf(tmp_path):
     AutoModelForCausalLM.from_config(config).half().save_pretrained(tmp_path / "merged")
     tokenizer.save_pretrained(tmp_path / "merged")
     replies = greedy(load(tmp_path / "merged"), tokenizer)
-    export(tmp_path / "merged", tmp_path / "tiny-F16.gguf", "tiny", replies)  # compares tokens, logits and replies
+    export_checked(tmp_path / "merged", tmp_path / "tiny-F16.gguf", "tiny", replies)  # compares both
     with pytest.raises(ValueError, match=r"tiny-F16.gguf does not say what the merged model says"):
         compare(tmp_path / "merged", tmp_path / "tiny-F16.gguf", ["something else", *replies[1:]])
     described = json.loads((tmp_path / "merged/tokenizer.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import sys
+from concurrent.futures import Future
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import httpx
 import pytest
 from packaging.requirements import Requirement
 
+import app
 from conftest import ROOT, command, serving
+from engine import Loaded
 
 
 MARKER = "xylophone-4711-marker"
@@ -71,27 +74,30 @@ def test_what_waits_for_the_model_cannot_jump_its_queue(space):
     assert httpx.post(f"{space.url}/gradio_api/run/predict", json=step).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/gradio_api/deep_link?session_hash=x",
-        "/?deep_link=x",
-        "/monitoring/summary",
-        "/gradio_api/runs",
-        "/gradio_api/file=/etc/passwd",
-        "/gradio_api/proxy=http://127.0.0.1",
-        "/gradio_api/openapi.json",
-        "/docs",
-        "/gradio_api/call/answer/x",
-    ],
-)
-def test_other_routes_do_not_exist(space, path):
-    assert httpx.get(space.url + path).status_code == 404
+def test_what_lets_conversations_be_shared_does_not_exist(space):
+    for path in ("/gradio_api/deep_link?session_hash=x", "/?deep_link=x", "/monitoring/summary", "/gradio_api/runs"):
+        assert httpx.get(space.url + path).status_code == 404, path  # tests/test_hardening.py has all of them
+
+
+def test_an_empty_bucket_stops_the_reply_and_never_the_help(tmp_path):
+    with serving(ROOT / "tests/fake_space.py", tmp_path / "log", THERAGEN_MESSAGES="2") as server:
+        replies = [str(server.say(f"hello {number}")[-1]["content"]) for number in range(3)]
+        danger = str(server.say("I want to kill myself")[-1]["content"])
+    assert all("I am listening" in reply for reply in replies[:2])
+    assert "I am listening" not in replies[2] and "the lines at the top of the page" in replies[2]
+    assert "tel:988" in danger
+
+
+def test_health_says_whether_replies_can_be_had():
+    loading = Future()
+    assert app.readiness(loading) == "loading"
+    loading.set_result(Loaded(None, "nothing there"))
+    assert app.readiness(loading) == "no model"
 
 
 def test_no_uploads_and_no_huge_bodies(space):
     assert httpx.post(f"{space.url}/gradio_api/upload", files={"files": ("x.txt", b"a")}).status_code == 404
-    big = {"data": ["x" * 300_000, [], "US"], "fn_index": 0, "session_hash": "big"}
+    big = {"data": ["x" * 1_100_000, [], "US"], "fn_index": 0, "session_hash": "big"}
     assert httpx.post(f"{space.url}/gradio_api/queue/join", json=big).status_code == 413
 
 

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from arguments import require, run
 from card import Edition, render
 from files import write_json
-from gguf_export import export
+from gguf_check import export_checked
 from merging import AGREES, merge
 from modelfile import ollama_files
 from pushing import push
@@ -80,7 +80,7 @@ def make_gguf(merged: Path, folder: Path, name: str, replies: list[str]) -> str:
     kept = {"float16": "F16", "float32": "F32"}[json.loads((merged / "config.json").read_text())["dtype"]]
     file = f"{re.sub('-gguf$', '', name, flags=re.I)}-{kept}.gguf"
     folder.mkdir()
-    export(merged, folder / file, name, replies)
+    export_checked(merged, folder / file, name, replies)
     for other, text in ollama_files(AutoTokenizer.from_pretrained(merged), file).items():
         (folder / other).write_text(text, encoding="utf-8")
     return file

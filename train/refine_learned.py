@@ -88,7 +88,7 @@ def shipped(path: Path) -> Student:
     student.register_buffer("codes", torch.tensor(tensors["codes"]))
     student.project, student.first, student.head = (part(tensors, name) for name in ("project", "first", "head"))
     student.imitate = nn.Linear(*student.head.weight.shape[::-1])  # shipped by nobody, trained by nobody here
-    layers = sorted({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    layers = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("layers.")})
     names = ("qkv", "mix", "norm1", "inner", "outer", "norm2")
     student.layers = nn.ModuleList(
         nn.ModuleDict({name: part(tensors, f"layers.{layer}.{name}") for name in names}) for layer in layers

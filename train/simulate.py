@@ -29,6 +29,7 @@ from endpoint import SEED, EndpointFailed, endpoint_at
 from engine import Engine, load
 from files import write_json, write_text
 from readable import page
+from settings import Settings
 from texts import text
 
 
@@ -105,7 +106,8 @@ def engine_of(options: argparse.Namespace) -> Engine | None:
         not adapter or (adapter / "adapter_config.json").is_file(),
         f"There is no adapter in {adapter}: train one with python train/sft.py.",
     )
-    loaded = load(str(adapter or ""), options.base)
+    # The words that transformers draws follow the seed; OpenVINO's do not.
+    loaded = load(Settings(adapter=str(adapter or ""), base=options.base or "", engine="transformers"))
     require(loaded.engine, f"There is no model to talk with: {loaded.reason}.")
     return loaded.engine
 

@@ -7,8 +7,9 @@ import numpy as np
 from tqdm import tqdm
 from transformers import set_seed
 
-from engine import TransformersEngine
+from engine import Engine, load
 from run_record import hardware
+from settings import Settings
 
 
 def response_times(prompts: list[list[dict]], base: str, adapter: Path, seed: int) -> dict:
@@ -19,14 +20,17 @@ def response_times(prompts: list[list[dict]], base: str, adapter: Path, seed: in
     """
     if not prompts:
         return {}
-    engines = {"base": ("", base), "adapter": (str(adapter), "")}
-    times = {side: timed(TransformersEngine(*which), prompts, side, seed) for side, which in engines.items()}
+    sides = {
+        "base": Settings(base=base, engine="transformers"),
+        "adapter": Settings(adapter=str(adapter), engine="transformers"),
+    }
+    times = {side: timed(load(which).engine, prompts, side, seed) for side, which in sides.items()}
     return {"prompts": len(prompts), "hardware": hardware(), **times}
 
 
-def timed(engine: TransformersEngine, prompts: list[list[dict]], side: str, seed: int) -> dict[str, dict[str, float]]:
+def timed(engine: Engine, prompts: list[list[dict]], side: str, seed: int) -> dict[str, dict[str, float]]:
     found = []
-    any(engine.stream(prompts[0]))  # the first reply of a process pays for what the others find done
+    list(engine.stream(prompts[0]))  # the first reply of a process pays for what the others find done
     for prompt in tqdm(prompts, f"Response time of the {side}", unit="reply"):
         set_seed(seed)
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Write a merged model as one GGUF file for Ollama, LM Studio and llama.cpp, and read it back.
+"""Write a merged model as one GGUF file: for the Space's OpenVINO, for Ollama, LM Studio and llama.cpp.
 
 For Llama-like models (SmolLM2, Llama 2) on the package `gguf`, llama.cpp's own. Their converter is not on the package index
 under their name (another's copy of it is, which overwrites `gguf`); it takes the merged folder of any other model.
@@ -11,34 +11,30 @@ from pathlib import Path
 import torch
 from gguf import GGUFWriter, LlamaFileType, SpecialVocab, TokenType, get_tensor_name_map
 from gguf.constants import MODEL_ARCH
-from transformers import AutoConfig, AutoTokenizer, GgufConfig
-
-from merging import PROMPTS, greedy, load
+from transformers import AutoTokenizer
 
 
-CLOSE = 1e-3  # the largest difference between two logits, which span about 40; the same weights gave 0.0001
 # llama.cpp's name for how text is cut before its pieces are merged, by the steps in tokenizer.json.
 CUTS = {("ByteLevel",): "gpt-2", ("Digits", "ByteLevel"): "smollm"}
 ELSEWHERE = "convert the merged model by llama.cpp's convert_hf_to_gguf.py instead."
 
 
-def export(folder: Path, file: Path, name: str, replies: list[str]) -> None:
-    """Write the merged model in `folder` as a GGUF and make sure that it says `replies`, the merged model's own.
+def export(model, folder: Path, file: Path, name: str) -> None:
+    """Write a model with the tokenizer and chat template in `folder` as a GGUF.
 
-    Weights keep their type (float16, seldom float32), so nothing is rounded again: who wants four bits lets Ollama or
-    llama.cpp make them. Raises ValueError for what this cannot convert, and when the file speaks otherwise.
+    A model in float16 or float32 keeps its type, so nothing is rounded again: who wants four bits lets Ollama or
+    llama.cpp make them. Raises ValueError for what this cannot convert.
     """
-    config = AutoConfig.from_pretrained(folder)
+    config = model.config
     refuse_unknown(config)
     writer = GGUFWriter(file, "llama")
-    write_settings(writer, config, name)
+    write_settings(writer, config, model.dtype, name)
     write_vocabulary(writer, folder, config.vocab_size)
-    write_weights(writer, folder, config)
+    write_weights(writer, model)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    compare(folder, file, replies)
 
 
 def refuse_unknown(config) -> None:
@@ -54,9 +50,9 @@ def refuse_unknown(config) -> None:
             raise ValueError(f"This model cannot become a GGUF here, since {reason}: {ELSEWHERE}")
 
 
-def write_settings(writer: GGUFWriter, config, name: str) -> None:
+def write_settings(writer: GGUFWriter, config, dtype: torch.dtype, name: str) -> None:
     writer.add_name(name)
-    writer.add_file_type(LlamaFileType.MOSTLY_F16 if config.dtype == torch.float16 else LlamaFileType.ALL_F32)
+    writer.add_file_type(LlamaFileType.MOSTLY_F16 if dtype == torch.float16 else LlamaFileType.ALL_F32)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -141,17 +137,18 @@ def portable(template: str) -> str:
     )
 
 
-def write_weights(writer: GGUFWriter, folder: Path, config) -> None:
+def write_weights(writer: GGUFWriter, model) -> None:
     """Write the weights by llama.cpp's names; norms in float32, since it reads vectors in nothing else."""
+    config = model.config
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj.weight": config.num_attention_heads, "k_proj.weight": config.num_key_value_heads}
-    weights = load(folder).state_dict()
+    weights = model.state_dict()
     if config.tie_word_embeddings:
         del weights["lm_head.weight"]
     for name, weight in weights.items():
         count = next((number for end, number in heads.items() if name.endswith(end)), None)
         weight = by_pairs(weight, count) if count else weight
-        dtype = config.dtype if weight.ndim > 1 else torch.float32
+        dtype = model.dtype if weight.ndim > 1 else torch.float32
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight.to(dtype).contiguous().numpy())
 
 
@@ -159,20 +156,3 @@ def by_pairs(weight: torch.Tensor, heads: int) -> torch.Tensor:
     """Reorder a head's rows: transformers rotates its first half with its second, llama.cpp neighbours."""
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, 2, rows, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-@torch.inference_mode()
-def compare(folder: Path, file: Path, replies: list[str]) -> None:
-    """Raise ValueError unless tokens, logits and likeliest replies of the file are the merged model's."""
-    tokenizer, again = (
-        AutoTokenizer.from_pretrained(folder),
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name),
-    )
-    model = load(file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
-    talks = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
-    texts = [tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True) for talk in talks]
-    ids, theirs = ([one(text, add_special_tokens=False)["input_ids"] for text in texts] for one in (tokenizer, again))
-    longest = torch.tensor([max(ids, key=len)])
-    apart = (model(longest).logits - load(folder)(longest).logits).abs().max()
-    if ids != theirs or apart > CLOSE or greedy(model, tokenizer) != replies:
-        raise ValueError(f"{file.name} does not say what the merged model says: nothing was pushed.")
