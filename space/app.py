@@ -21,6 +21,7 @@ import gradio as gr
 import counters
 import engine
 import helplines
+import learned
 import limits
 import settings
 from conversation import answered_by_code, help_card, plain, respond
@@ -259,6 +260,7 @@ def read_rules() -> None:
     """Read the rules and the learned tier now, not while the first person waits."""
     help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
     screen_reply("Hello.")
+    learned.second_is_quick()
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ async def sweeping(app):
 # Everything that Gradio would offer, store or send by itself. `blocks` goes to gr.Blocks, `launch` with the rest of `launching` to its launch().
 SETTINGS = {
     "blocks": {"analytics_enabled": False, "delete_cache": (60, 60)},
-    "queue": {"max_size": 32, "api_open": False},
+    "queue": {"max_size": 1000, "api_open": False},
     "launch": {
         "enable_monitoring": False,
         "footer_links": [],

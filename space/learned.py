@@ -1,13 +1,16 @@
-"""The learned tier of screening: a small transformer, run by NumPy, that may only raise what the rules found.
+"""The learned tier of screening: two small transformers, run by NumPy, that may only raise what the rules found.
 
-    >>> danger("I don't see the point of waking up tomorrow").probability > DANGER
+    >>> danger("I don't see the point of waking up tomorrow").counts
     True
 
-learned.md is its card; train/fit_learned.py made its weights, learned.safetensors (safetensors, int4 with one scale for 32
-weights). Without NumPy, safetensors or the file every call gives None and the rules stand alone. Nothing is kept of a text.
+learned.md is its card; train/fit_learned.py and train/refine_learned.py made its weights (safetensors, int4 with one scale for 32
+weights). The first reads everything; the second, four times as deep, is asked about a person's message where the first is
+not sure. Without NumPy, safetensors or the first's file every call gives None and the rules stand alone; without the
+second's the first decides. Nothing is kept of a text.
 """
 
 import logging
+import math
 import re
 import time
 import unicodedata
@@ -22,6 +25,7 @@ from folding import HIDDEN
 log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).with_name("learned.safetensors")
+SECOND = Path(__file__).with_name("learned_second.safetensors")
 KINDS = ("suicide", "self-harm", "overdose", "harm-now", "harm-others", "child", "eating-disorder", "psychosis")
 REPLY_KINDS = ("claims", "delusion", "diagnosis", "discouraging", "eating", "encouragement", "ending", "hate", "instructions",
                "medication", "method", "minimising", "promises", "romance", "secrecy", "sexual", "violence")  # fmt: skip
@@ -33,8 +37,10 @@ OUTPUTS = (
     *(f"language/{language}" for language in LANGUAGES),
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
-DANGER = 0.6
+DANGER = 0.45  # as both models see it
+ALONE = 0.6  # as the first sees it, where there is no second
 HARM = 0.9
+DOUBT = 0.03  # as the first sees it: from here the second is asked
 LIKELY = 0.2  # probability of harm from which a soft reply rule counts
 SURE = 0.6  # probability from which a kind is named
 HEADS = 12
@@ -51,6 +57,7 @@ BUDGET = 0.15  # seconds for one text; what was read by then counts
 
 
 class Danger(NamedTuple):
+    counts: bool  # whether the probability is high enough to raise
     probability: float
     imminent: float  # probability
     span: tuple[int, int]  # the stretch of the text that was judged
@@ -69,14 +76,17 @@ def danger(text: str) -> Danger | None:
     """How likely a person's message speaks of danger, by its worst stretch; None when this tier cannot tell."""
     if not (worst := worst_window(text, "message", "danger")):
         return None
-    outputs, span = worst
+    (outputs, span), enough = worst, ALONE
+    asked = outputs["danger"] >= DOUBT and second_is_quick() and worst_window(text, "message", "danger", SECOND)
+    if asked:
+        outputs, enough = between(outputs, asked[0]), DANGER
     kind = max(KINDS, key=outputs.__getitem__)
     if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
         kind = KINDS[0]
     language = max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
-    return Danger(
-        outputs["danger"], outputs["imminent"], span, kind, "other" if outputs["other"] > 0.5 else "self", language
-    )
+    subject = "other" if outputs["other"] > 0.5 else "self"
+    probability = outputs["danger"]
+    return Danger(probability >= enough, probability, outputs["imminent"], span, kind, subject, language)
 
 
 def harm(text: str) -> Harm | None:
@@ -87,9 +97,21 @@ def harm(text: str) -> Harm | None:
     return Harm(outputs["harmful"], span, max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"]))
 
 
-def worst_window(text: str, speaker: str, verdict: str) -> tuple[dict[str, float], tuple[int, int]] | None:
+def between(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """What both say together: the mean of their log-odds."""
+
+    def odds(probability: float) -> float:
+        inside = min(max(probability, 1e-6), 1 - 1e-6)
+        return math.log(inside / (1 - inside))
+
+    return {name: 1 / (1 + math.exp(-(odds(one[name]) + odds(other[name])) / 2)) for name in one}
+
+
+def worst_window(
+    text: str, speaker: str, verdict: str, weights: Path | None = None
+) -> tuple[dict[str, float], tuple[int, int]] | None:
     try:
-        model = load()
+        model = load(weights or WEIGHTS)
         if model is None or not text.strip():
             return None
         started = time.monotonic()
@@ -111,15 +133,36 @@ def worst_window(text: str, speaker: str, verdict: str) -> tuple[dict[str, float
 
 
 @cache
-def load() -> dict | None:
+def second_is_quick() -> bool:
+    """Whether the second is here and reads a whole window within `BUDGET` on this machine."""
+    model = load(SECOND)
+    if model is None:
+        return False
+    try:
+        times = []
+        for _ in range(3):  # the first pass of a process is the slowest, and a busy moment is not the machine
+            started = time.monotonic()
+            forward(model, [model["message"], *range(WINDOW - 1)])
+            times.append(time.monotonic() - started)
+        quick = min(times) < BUDGET
+    except Exception as error:
+        log.warning("learned tier: the second model failed (%s)", type(error).__name__)
+        return False
+    if not quick:
+        log.warning("learned tier: this machine is too slow for the second model; the first decides")
+    return quick
+
+
+@cache
+def load(weights: Path) -> dict | None:
     """The weights as float32, or None with one line in the log."""
     try:
         import numpy as np
         from safetensors.numpy import load_file
 
-        stored = load_file(WEIGHTS)
+        stored = load_file(weights)
     except Exception as error:  # no NumPy, no file, no such format
-        log.warning("learned tier: off (%s); the rules stand alone", type(error).__name__)
+        log.warning("learned tier: %s is off (%s)", weights.stem, type(error).__name__)
         return None
     pieces = bytes(stored.pop("pieces")).decode().split("\n")
     model = {name: array if array.dtype == np.uint8 else array.astype(np.float32) for name, array in stored.items()}

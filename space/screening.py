@@ -131,7 +131,7 @@ def both_tiers(turn: str) -> list[Hit]:
     if highest(hits) >= RISK:
         return hits
     found = learned.danger(turn)
-    if found is None or found.probability < learned.DANGER:
+    if found is None or not found.counts:
         return hits
     return [
         *hits,

@@ -102,7 +102,7 @@ class Server:
 
     def say(self, message: str, history: list | None = None, country: str = "US") -> list[dict]:
         """Send one message in two steps as the page does, and return the conversation once the reply is done."""
-        config = httpx.get(f"{self.url}/config").json()
+        config = httpx.get(f"{self.url}/config", timeout=60).json()
         receive, answer = (self.step(config, name) for name in ("receive", "answer"))
         step = {"data": [message, history or [], country], "fn_index": receive, "session_hash": "test"}
         read = httpx.post(f"{self.url}/gradio_api/run/predict", json=step, timeout=60).raise_for_status()
@@ -117,7 +117,7 @@ class Server:
     def run(self, step: int, data: list, session: str | None = None) -> list:
         session = session or f"test{time.monotonic_ns()}"
         body = {"data": data, "fn_index": step, "session_hash": session}
-        httpx.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()
+        httpx.post(f"{self.url}/gradio_api/queue/join", json=body, timeout=60).raise_for_status()
         last: list = []
         stream = {"params": {"session_hash": session}, "timeout": 120}
         with httpx.stream("GET", f"{self.url}/gradio_api/queue/data", **stream) as events:

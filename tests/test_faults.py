@@ -3,7 +3,6 @@
 Faults of the model's source are in tests/test_space.py (no adapter, no hub), of a remote one in tests/test_remote.py.
 """
 
-import json
 import os
 import shutil
 import signal
@@ -67,7 +66,7 @@ DAMAGE = {
         "privacy__md": None,
         "style__css": None,
     },
-    "learned tier": {"learned__safetensors": "x" * 1000},
+    "learned tier": {"learned__safetensors": "x" * 1000, "learned_second__safetensors": None},
 }
 
 
@@ -125,17 +124,19 @@ def test_who_comes_when_all_places_are_taken_is_told_so_and_gets_help_at_once(sp
 
 def test_who_leaves_gives_the_place_back(space):
     """Both places are taken by people who go away; the next one is answered all the same."""
+    closed, ended = (space.written().count(line) for line in ("closed", "word 39"))
     for _ in range(2):
         leave_while_answered(space)
-    started = time.monotonic()
+    while space.written().count("closed") < closed + 2:
+        time.sleep(0.05)
+    assert space.written().count("word 39") == ended, "nobody goes on writing to who is gone"
     assert "I am listening" in answer(space, "hello")
-    assert time.monotonic() - started < 6, "the slow replies would have taken eight seconds each"
 
 
 def leave_while_answered(space) -> None:
     config = httpx.get(f"{space.url}/config").json()
     body = {"fn_index": space.step(config, "answer"), "session_hash": os.urandom(4).hex()}
-    body["data"] = [[{"role": "user", "content": "talk slowly"}]]
+    body["data"] = [[{"role": "user", "content": [{"type": "text", "text": "talk slowly"}]}]]
     httpx.post(f"{space.url}/gradio_api/queue/join", json=body)
     stream = {"params": {"session_hash": body["session_hash"]}, "timeout": 30}
     with httpx.stream("GET", f"{space.url}/gradio_api/queue/data", **stream) as events:
@@ -144,12 +145,13 @@ def leave_while_answered(space) -> None:
 
 def test_a_hundred_people_at_once_read_only_their_own_words(tmp_path):
     def one(number: int) -> tuple[int, str]:
-        return number, json.dumps(server.say(f"echo mark-{number:03d}-"))
+        return number, server.run(step, [f"echo mark-{number:03d}-", [], "US"])[0]
 
     with serving(FAKE, tmp_path / "log") as server, ThreadPoolExecutor(100) as people:
-        for number, chat in people.map(one, range(100)):
-            assert chat.count(f"mark-{number:03d}-") == 2, "once written, once quoted"
-            assert chat.count("mark-") == 2
+        step = server.step(httpx.get(f"{server.url}/config").json(), "chat")
+        for number, said in people.map(one, range(100)):
+            assert f"mark-{number:03d}-" in said
+            assert said.count("mark-") == 1
 
 
 def test_a_model_that_hangs_holds_up_nobody_else(tmp_path):

@@ -26,18 +26,27 @@ MISSED_BY_RULES = [
 
 @pytest.fixture
 def fresh():
-    learned.load.cache_clear()
+    for cached in (learned.load, learned.second_is_quick):
+        cached.cache_clear()
     yield
-    learned.load.cache_clear()
+    for cached in (learned.load, learned.second_is_quick):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def first_alone(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
 
 
 def test_weights_are_small_enough_to_ship():
     assert learned.WEIGHTS.stat().st_size <= 5_000_000
+    assert learned.SECOND.stat().st_size <= 15_000_000
 
 
 def test_card_names_what_the_weights_are():
     card = learned.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
     assert f"{learned.DANGER}" in card
+    assert f"{learned.ALONE}" in card
     assert f"{learned.HARM}" in card
 
 
@@ -87,6 +96,42 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
     assert "marker" not in caplog.text
 
 
+def test_without_the_second_the_first_decides(first_alone):
+    alone = learned.danger(MISSED_BY_RULES[0])
+    assert alone.counts == (alone.probability >= learned.ALONE)
+
+
+def test_the_second_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
+    asked = []
+    read = learned.worst_window
+    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(len(which)) or read(*which))
+    calm, unsure = learned.danger("We made soup and watched the rain."), learned.danger(MISSED_BY_RULES[0])
+    assert asked == [3, 3, 4]
+    assert not calm.counts
+    assert unsure.counts == (unsure.probability >= learned.DANGER)
+
+
+def test_both_count_alike():
+    one, other = {"danger": 0.9}, {"danger": 0.1}
+    assert learned.between(one, other)["danger"] == pytest.approx(0.5)
+    assert learned.between(one, one)["danger"] == pytest.approx(0.9)
+    assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0})["danger"] < 1
+
+
+@pytest.mark.parametrize("fault", ["slow", "broken"])
+def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog, fault):
+    def forward(model, tokens):
+        if fault == "broken":
+            raise ValueError("marker-7391")
+        return real(model, tokens)
+
+    real = learned.forward
+    monkeypatch.setattr(learned, "forward", forward)
+    monkeypatch.setattr(learned, "BUDGET", 0.0 if fault == "slow" else learned.BUDGET)
+    assert not learned.second_is_quick()
+    assert "second model" in caplog.text and "marker" not in caplog.text
+
+
 def test_a_soft_reply_rule_takes_a_second_sign(fresh, monkeypatch, tmp_path):
     kind = "At least you told her the truth."
     assert [finding.soft for finding in said_wrongly(kind)] == [True]
@@ -134,6 +179,7 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")
     path = tmp_path / "learned.safetensors"
+    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
     epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
     folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
     student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])
