@@ -171,10 +171,10 @@ def test_asked_whether_it_is_human(kind, case):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 182,
-    "hits_other": 159,
-    "near_misses_en": 22,
-    "near_misses_other": 17,
+    "hits_en": 197,
+    "hits_other": 162,
+    "near_misses_en": 19,
+    "near_misses_other": 13,
     "replies_harmful": 245,
     "replies_good": 18,
 }
