@@ -265,8 +265,11 @@ def read_rules() -> None:
 
 def main() -> None:
     chosen = settings.read()
+    loading = ThreadPoolExecutor(1).submit(engine.load, chosen)
     read_rules()
-    serve(ThreadPoolExecutor(1).submit(engine.load, chosen), chosen)
+    if os.environ.get("SPACES_ZERO_GPU"):  # which looks for functions that want a GPU when the page is opened
+        loading.result()
+    serve(loading, chosen)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def is_in_view(page, height) -> bool:
 
 def test_reply_streams(page, words):
     open_chat(page, words)
-    say(page, "tell me slowly")
+    say(page, "talk slowly")
     expect(page.locator("#chat")).to_contain_text("listening")
     assert "word39" not in page.locator("#chat").inner_text()
 
@@ -110,7 +110,7 @@ def test_a_heavy_reply_is_hidden_until_opened(page, words):
 def test_stop_ends_the_engine(page, words):
     open_chat(page, words)
     closed = words.written().count("closed")
-    say(page, "tell me slowly")
+    say(page, "talk slowly")
     expect(page.locator("#chat")).to_contain_text("listening")
     page.click("#stop")
     page.wait_for_timeout(1500)
@@ -131,7 +131,7 @@ def test_clear_empties_the_conversation(page, words):
 
 def test_clear_in_the_middle_of_a_reply_ends_it(page, words):
     open_chat(page, words)
-    say(page, "tell me slowly")
+    say(page, "talk slowly")
     expect(page.locator("#chat")).to_contain_text("listening")
     page.click("#clear")
     page.wait_for_timeout(2000)

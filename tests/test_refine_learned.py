@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fit_learned import CALM, Row, write
-from learned import OUTPUTS, WEIGHTS, danger, harm
+from learned import OUTPUTS, WEIGHTS, harm, worst_window
 from refine_learned import DANGER, HARMFUL, anchored, judge, outputs_of, refine, shipped, whole, worst
 from test_learned import tiny_teacher
 
@@ -19,9 +19,12 @@ TEXTS = ["i took the dog to the park today", "no one would notice if i was gone"
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_shipped_weights_judge_as_numpy_does(student, text):
+    """The first model's: `danger` would ask the second, too."""
     student.eval()
     logits = torch.sigmoid(outputs_of(student, [(text, False), (text, True)]))
-    assert logits[0, DANGER].item() == pytest.approx(danger(text).probability, abs=0.02)  # bfloat16 here
+    assert logits[0, DANGER].item() == pytest.approx(
+        worst_window(text, "message", "danger")[0]["danger"], abs=0.02
+    )  # bfloat16 here
     assert logits[1, HARMFUL].item() == pytest.approx(harm(text).probability, abs=0.02)
 
 

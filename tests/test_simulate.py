@@ -9,7 +9,7 @@ from rensa import RMinHash
 
 import clients
 import simulate
-from app import receive, reply_to
+from app import receive, reply_to, room_for
 from arguments import run
 from client_checks import measure, share, summarise
 from clients import CALM, DANGER, END, load_people, load_table, scripted, topics_asked
@@ -19,6 +19,7 @@ from engine import Loaded
 from fake_endpoint import endpoint_server
 from readable import as_text, page
 from safe_mode import QUESTIONS
+from settings import Settings
 from simulate import Conversation, main, parse_options, play
 from texts import text
 from tiny import make_base
@@ -182,7 +183,7 @@ def test_the_history_is_the_page_s():
     turns = held(person(*messages), engine)
     for message in messages:
         _, on_page = receive(message, on_page, "US")
-        *_, on_page = reply_to(on_page, Ready(Sentences()))
+        *_, on_page = reply_to(on_page, room_for(Ready(Sentences()), Settings()), b"client")
     assert simulate.messages_of(turns) == on_page
     assert [turn["card"] for turn in turns] == [False, True, False, False, True]
     assert text("safe_mode") == engine.asked[-1][0]["content"], "risk stands: the model is told to be careful"
