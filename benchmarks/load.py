@@ -60,25 +60,38 @@ class Reply(NamedTuple):
         return self.said == text("busy")
 
 
-async def ask(client: httpx.AsyncClient, message: str, history: list[dict] | None = None) -> Reply:
+class Endpoint(NamedTuple):
+    """What a Space is asked by: found once, so that reading its configuration is no part of what is measured."""
+
+    step: int
+    ours: bool
+
+    def data(self, message: str, history: list[dict]) -> list:
+        return [message, history, "US"] if self.ours else [message, None]
+
+
+def endpoint_of(url: str) -> Endpoint:
+    config = httpx.get(f"{url}/config", timeout=60).json()
+    ours = config["title"] == "TheraGen"
+    name = "chat" if ours else "reply"
+    return Endpoint(next(step["id"] for step in config["dependencies"] if step["api_name"] == name), ours)
+
+
+async def ask(client: httpx.AsyncClient, endpoint: Endpoint, message: str, history: list[dict] | None = None) -> Reply:
     """Send one message to the Space's named endpoint as any client would, and read the stream to its end."""
     session = os.urandom(8).hex()
     # Each is a client of its own, as behind a Space's proxy: the limit of one client is not what is measured.
-    client.headers["x-forwarded-for"] = ".".join(map(str, [9, *os.urandom(3)]))
-    config = (await client.get("/config")).json()
-    name, data = (
-        ("chat", [message, history or [], "US"]) if config["title"] == "TheraGen" else ("reply", [message, None])
-    )
-    step = next(step["id"] for step in config["dependencies"] if step["api_name"] == name)
+    head = {"x-forwarded-for": ".".join(map(str, [9, *os.urandom(3)]))}
     started, first, said = time.monotonic(), 0.0, ""
     try:
-        body = {"data": data, "fn_index": step, "session_hash": session}
-        (await client.post("/gradio_api/queue/join", json=body)).raise_for_status()
-        async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+        body = {"data": endpoint.data(message, history or []), "fn_index": endpoint.step, "session_hash": session}
+        (await client.post("/gradio_api/queue/join", json=body, headers=head)).raise_for_status()
+        where = {"params": {"session_hash": session}, "headers": head}
+        async with client.stream("GET", "/gradio_api/queue/data", **where) as events:
             async for line in events.aiter_lines():
                 event = json.loads(line[5:]) if line.startswith("data:") else {}
                 if event.get("msg") in ("process_generating", "process_completed"):
-                    said = grown(said, event, first_of_stream=not first)
+                    said = grown(said, event)
                     first = first or (time.monotonic() - started if said.strip() else 0.0)
                 if event.get("msg") == "process_completed":
                     assert event["success"], event
@@ -88,7 +101,7 @@ async def ask(client: httpx.AsyncClient, message: str, history: list[dict] | Non
     return Reply(first, time.monotonic() - started, "")
 
 
-def grown(said: str, event: dict, first_of_stream: bool) -> str:
+def grown(said: str, event: dict) -> str:
     """Apply one event: the first carries the whole text, later ones what was added to it, the last whole again or nothing."""
     (change,) = event["output"]["data"][:1] or [None]
     if isinstance(change, str):
@@ -101,11 +114,11 @@ def grown(said: str, event: dict, first_of_stream: bool) -> str:
 
 async def crowd(url: str, people: int, number: int) -> tuple[list[Reply], float]:
     """Return the replies of people who all write at the same moment, and the seconds until the last had one."""
-    limits = httpx.Limits(max_connections=None)
+    limits, endpoint = httpx.Limits(max_connections=None), endpoint_of(url)
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=limits) as client:
         started = time.monotonic()
         prompts = [PROMPTS[(number + person) % len(PROMPTS)] for person in range(people)]
-        return await asyncio.gather(*(ask(client, prompt) for prompt in prompts)), time.monotonic() - started
+        return await asyncio.gather(*(ask(client, endpoint, prompt) for prompt in prompts)), time.monotonic() - started
 
 
 @contextmanager
@@ -167,11 +180,11 @@ def conversation(name: str, turns: int) -> list[tuple[int, float]]:
     """One person's talk: characters of history before each message, and seconds to the first text of its answer."""
 
     async def talk(url: str):
-        found, history = [], []
+        found, history, endpoint = [], [], endpoint_of(url)
         async with httpx.AsyncClient(base_url=url, timeout=300) as client:
             for number in range(turns):
                 prompt = PROMPTS[number % len(PROMPTS)]
-                reply = await ask(client, prompt, history)
+                reply = await ask(client, endpoint, prompt, history)
                 found.append((sum(len(turn["content"]) for turn in history), reply.first))
                 history += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply.said}]
         return found
@@ -183,9 +196,10 @@ def conversation(name: str, turns: int) -> list[tuple[int, float]]:
 async def soak(url: str, process: subprocess.Popen, seconds: float) -> dict:
     """Sessions of one message, 32 at a time, until the time is over; memory after the first 500 and at the end."""
     end, sizes, done, failed = time.monotonic() + seconds, [], 0, 0
+    endpoint = endpoint_of(url)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
         while time.monotonic() < end:
-            replies = await asyncio.gather(*(ask(client, PROMPTS[n % len(PROMPTS)]) for n in range(32)))
+            replies = await asyncio.gather(*(ask(client, endpoint, PROMPTS[n % len(PROMPTS)]) for n in range(32)))
             done += len(replies)
             failed += sum(not reply.said for reply in replies)
             sizes.append((done, psutil.Process(process.pid).memory_info().rss / 2**20))

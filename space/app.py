@@ -221,7 +221,7 @@ def readiness(loading: "Future[engine.Loaded]") -> str:
 def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
     """Say what replies come from, or plainly what is missing or was not understood."""
     try:
-        loaded = loading.result(timeout=60)
+        loaded = loading.result(timeout=PATIENCE)
     except NotReady:
         return "The model is still loading."
     source = f"Replies: {loaded.engine.description}." if loaded.engine else text("no_model", reason=loaded.reason)
@@ -231,6 +231,7 @@ def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
 def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     """Open the page and stay until stopped; exits with 2 when the port is taken."""
     harden()
+    read_rules()
     for problem in chosen.problems:
         log.warning(problem)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
@@ -266,8 +267,7 @@ def read_rules() -> None:
 def main() -> None:
     chosen = settings.read()
     loading = ThreadPoolExecutor(1).submit(engine.load, chosen)
-    read_rules()
-    if os.environ.get("SPACES_ZERO_GPU"):  # which looks for functions that want a GPU when the page is opened
+    if engine.ZERO_GPU:  # which looks for functions that want a GPU when the page is opened
         loading.result()
     serve(loading, chosen)
 

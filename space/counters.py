@@ -28,7 +28,7 @@ def answered(status: int) -> None:
 
 
 def refused(reason: str) -> None:
-    """Count a refusal; `reason` is a word of ours: flood, messages, size, time."""
+    """Count a refusal; `reason` is a word of ours: flood, messages, busy, size, time."""
     REFUSALS.labels(reason).inc()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,6 +13,10 @@ from base_model import EMBEDDED, BaseUnavailable, cores
 from gguf_model import folder_of_file, folder_of_model, local
 from settings import Settings
 
+
+ZERO_GPU = bool(os.environ.get("SPACES_ZERO_GPU"))  # set by the Hub where a GPU is lent for one reply at a time
+if ZERO_GPU:
+    import spaces  # noqa: F401 - now, before anything imports torch, which it changes
 
 MAX_NEW_TOKENS = 160  # about 120 words: replies are meant to be short
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}

@@ -34,13 +34,18 @@ def latest(messages: list[dict], count: Count, window: int) -> list[dict]:
 
     In steps that large, since later turns then begin with the same ids again and again, and a cache of them holds.
     """
-    system = [message for message in messages if message["role"] == "system"]
-    turns = [message for message in messages if message["role"] != "system"]
+    system, turns = parted(messages)
     starts = range(0, len(turns), 2)  # with the person's turns
     total, block = count(messages), max(window // 4, 1)
     excess = -(-(total - window) // block) * block
     start = bisect_left(starts, excess, key=lambda start: total - count(system + turns[start:]))
     return system + turns[min(2 * start, len(turns) - 1) :]
+
+
+def parted(messages: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Return the system messages, and the turns."""
+    system = [message for message in messages if message["role"] == "system"]
+    return system, [message for message in messages if message["role"] != "system"]
 
 
 def decode(tokens: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:

@@ -13,6 +13,7 @@ import openai
 
 from base_model import BaseUnavailable
 from engine import MAX_NEW_TOKENS, SAMPLING, SILENCE, Engine
+from prompts import parted
 
 
 CONNECT = 5.0  # seconds
@@ -225,8 +226,7 @@ def is_private(host: str) -> bool:
 
 def later_half(messages: list[dict]) -> list[dict]:
     """Drop the older half of the turns, so that the person begins; a system message and the last turn stay."""
-    system = [message for message in messages if message["role"] == "system"]
-    turns = [message for message in messages if message["role"] != "system"]
+    system, turns = parted(messages)
     return system + turns[-(len(turns) // 2 // 2 * 2 + 1) :]
 
 

@@ -1,6 +1,5 @@
 """transformers on a GPU or a CPU: the adapter merged into its base, and one worker that writes all replies."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,9 +12,6 @@ from base_model import best_dtype, cores, resolve
 from batching import Worker
 from gguf_model import ends_of
 from prompts import decode, encode
-
-
-ZERO_GPU = bool(os.environ.get("SPACES_ZERO_GPU"))  # set by the Hub where a GPU is lent for one reply at a time
 
 
 class TransformersEngine:
@@ -31,7 +27,7 @@ class TransformersEngine:
         self.window = self.model.config.get_text_config().max_position_embeddings
         ends = ends_of(tokenizer.eos_token_id, self.model.generation_config.eos_token_id)
         start = partial(Worker, self.model, engine.SAMPLING, ends, settings.people, engine.SILENCE)
-        if ZERO_GPU:
+        if engine.ZERO_GPU:
             self.tokens = lent(start)
         else:
             self.tokens = start().tokens
@@ -73,8 +69,7 @@ def revision_of(settings, adapter: Path | None) -> str:
 def lent(start):
     """Return what writes a reply on a GPU that is lent for it; written by ZeroGPU's documentation, never run there.
 
-    Each call runs in a process of its own, in which no worker lives on: replies are not batched. app.py has to import
-    `spaces` before anything imports torch.
+    Each call runs in a process of its own, in which no worker lives on: replies are not batched.
     """
     import spaces
 

@@ -18,7 +18,7 @@ from hypothesis import settings
 import screening
 
 
-pytest_plugins = ["tiny"]  # the base and corpus that training tests run on
+pytest_plugins = ["chromium", "tiny"]  # the browser; the base and corpus that training tests run on
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("theragen", deadline=None)

@@ -1,37 +1,17 @@
 """The page as a person meets it, in Chromium: help first, a streaming reply, Stop, Clear, a crisis, no other host."""
 
 import re
-import shutil
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from chromium import NEEDED, open_chat, say
 from conftest import ROOT, serving
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# The browser must not call home either: the test counts requests.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-expect.set_options(timeout=30_000)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +26,6 @@ def page(browser):
     opened.set_default_timeout(30_000)
     yield opened
     opened.close()
-
-
-def open_chat(page, server):
-    page.goto(server.url)
-    page.wait_for_selector("#help-bar a")
-    return page.locator("#message textarea")
-
-
-def say(page, text):
-    box = page.locator("#message textarea")
-    box.fill(text)
-    box.press("Enter")
 
 
 def last_reply(page):

@@ -72,10 +72,6 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, report)
     hardening.FORGET_AFTER, hardening.SWEEP_EVERY, guard.BODY_SECONDS = 2.0, 0.5, 1.0
     guard.FLOOD = int(os.environ.get("WATCHED_FLOOD", guard.FLOOD))
-    warmed = [{"role": "user", "content": "hello"}]
-    assert list(app.respond(warmed, Repeating())) and not app.help_card(
-        warmed, "US"
-    )  # rules are read once, not by 32 at a time
     loading = Future()
     loading.set_result(engine.Loaded(Repeating()))
     app.serve(loading, settings.read())
