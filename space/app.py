@@ -4,7 +4,6 @@ python space/app.py                                   # base model alone
 THERAGEN_ADAPTER=build/embedded/adapter python space/app.py
 """
 
-import json
 import logging
 import os
 import sys
@@ -21,11 +20,14 @@ import gradio as gr
 import counters
 import engine
 import helplines
+import interface
 import learned
 import limits
+import person
 import settings
 from conversation import answered_by_code, help_card, plain, respond
 from hardening import SETTINGS, harden, launching
+from person import Person
 from screening import screen_reply
 from settings import Settings
 from texts import text
@@ -35,8 +37,8 @@ log = logging.getLogger(__name__)
 
 MAX_CHARACTERS = 8_000  # of one message, for the model; screening reads all of it
 PATIENCE = 60  # seconds that a person waits for a place, or for the model to load
-GUESS = "() => theragen.zones[Intl.DateTimeFormat().resolvedOptions().timeZone] ?? '{country}'"
-BAR = f"code => theragen.bars[code] ?? theragen.bars['{helplines.ANYWHERE}']"
+WORDS = gr.I18n(**{code: entry["texts"] for code, entry in interface.languages().items()})
+EXERCISES = tuple(interface.exercises())
 
 
 class Room(NamedTuple):
@@ -46,84 +48,115 @@ class Room(NamedTuple):
     places: threading.Semaphore  # a reply is being written
     door: threading.Semaphore  # those, and who waits for a place
     may: Callable[[bytes], bool]  # has a client a message left?
+    languages: tuple[str, ...] = ("en",)  # that the model writes well
 
 
 def room_for(loading: "Future[engine.Loaded]", chosen: Settings) -> Room:
     places, door = threading.Semaphore(chosen.people), threading.Semaphore(chosen.people + chosen.queue)
-    return Room(loading, places, door, limits.bucket(chosen.messages, 300))
+    return Room(loading, places, door, limits.bucket(chosen.messages, 300), chosen.languages)
 
 
 def build(room: Room, chosen: Settings) -> gr.Blocks:
-    """Return the page; it opens before the model is ready and stays useful when there is none."""
-    with gr.Blocks(title="TheraGen", fill_height=True, **SETTINGS["blocks"]) as page:
-        with gr.Row(elem_id="help"):
-            bar = gr.HTML(helplines.bar_html(chosen.country), elem_id="help-bar")
-            country = gr.Dropdown(
-                [("another country", helplines.ANYWHERE), *((n, code) for code, n in helplines.countries().items())],
-                value=chosen.country,
-                label="Help lines for",
-                min_width=150,
-                scale=0,
-                elem_id="country",
-            )
-        # A country that is not on the list must not keep a person from help: helplines answers any.
-        country.preprocess = lambda code: code if isinstance(code, str) else helplines.ANYWHERE
-        gr.Markdown(f"# TheraGen\n{text('banner')}", elem_id="banner")
+    """Return the chat; it opens before the model is ready and stays useful when there is none. What is around it is shell.py's.
+
+    `theragen` in the steps' JavaScript is what browser/chat.js offers.
+    """
+    with gr.Blocks(title="TheraGen", **SETTINGS["blocks"]) as page:
         chat = gr.Chatbot(
             show_label=False,
             elem_id="chat",
             buttons=[],
-            placeholder=text("privacy_notice"),
             sanitize_html=True,
             allow_file_downloads=False,
             latex_delimiters=[],
         )
+        gr.HTML('<div id="starters"></div><div id="trouble" role="alert"></div>', elem_id="beginning")
         message = gr.Textbox(
-            placeholder="Write here. Enter sends, Shift+Enter starts a new line.",
-            label="Your message",
+            placeholder=WORDS("message_placeholder"),
+            label=WORDS("message_label"),
             show_label=False,
             lines=1,  # with more, Enter would start a new line instead of sending
             max_lines=8,
             elem_id="message",
         )
-        with gr.Row():
-            send = gr.Button("Send", variant="primary", elem_id="send", min_width=80)
-            stop = gr.Button("Stop", elem_id="stop", min_width=80)
-            clear = gr.Button("Clear", elem_id="clear", min_width=80)
+        with gr.Row(elem_id="acts"):
+            send, stop, _ = (button(name) for name in ("send", "stop", "speak"))
+        with gr.Row(elem_id="tools"):
+            retry, edit, copy, download, _, clear, forget = (
+                button(name) for name in ("retry", "edit_last", "copy", "download", "read_aloud", "clear", "forget")
+            )
         status = gr.Markdown(elem_id="status")
-        with gr.Accordion("Privacy, crisis protocol, limits and law", open=False, elem_id="about"):
+        with gr.Accordion(WORDS("about"), open=False, elem_id="about"):
             for name in ("privacy", "crisis_protocol", "learned", "threat_model", "legal"):
                 gr.Markdown(beside(f"{name}.md"))
+        choices = gr.JSON(visible=False)  # never on the page: the browser puts in what person.py reads
 
-        def answer(history: list[dict], request: gr.Request) -> Iterator[list[dict]]:
-            yield from reply_to(history, room, limits.client_of(request.request.scope))
+        def answer(history: list[dict], choices: dict | None, request: gr.Request) -> Iterator[list[dict]]:
+            yield from reply_to(history, person.read(choices), room, limits.client_of(request.request.scope))
 
         def chat_api(
             message: str, history: list[dict] | None = None, country: str = chosen.country, request: gr.Request = None
         ) -> Iterator[str]:
             yield from ask(message, history or [], country, room, limits.client_of(request.request.scope))
 
-        # Two steps: reading a message and showing help never waits for the model, nor for its queue, however full.
-        read = {"inputs": [message, chat, country], "outputs": [message, chat], "queue": False}
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        # Said by the browser, which knows it also when the server can't be reached.
-        unsent = {"outputs": status, "js": f"() => {json.dumps(text('unsent'))}", **private}
+        in_browser = {"fn": None, "queue": False, **private}
         answers = []
-        for trigger in (message.submit, send.click):
-            reading = trigger(receive, **read, **private)
-            reading.failure(None, **unsent)
-            answers.append(reading.then(answer, chat, chat, concurrency_limit=None, **private))
-            answers[-1].failure(None, **unsent)
-        stop.click(None, cancels=answers, queue=False, api_visibility="private")
-        # In the browser alone: a person can wipe the screen whatever the server does.
-        clear.click(None, cancels=answers, queue=False, api_visibility="private").then(
-            None, outputs=[chat, message], js="() => [[], '']", **private
+
+        def ask_then(start) -> None:
+            """Two steps: reading a message and showing help never waits for the model, nor for its queue, however full."""
+            read = start(
+                receive,
+                [message, chat, choices],
+                chat,
+                queue=False,
+                js="(...sent) => theragen.sending(...sent)",
+                **private,
+            )
+            # Said by the browser, which knows it also when the server can't be reached.
+            read.failure(**in_browser, js="() => theragen.failed('unsent')")
+            read.success(**in_browser, inputs=message, outputs=message, js="box => theragen.sent(box)")
+            reply = read.success(
+                answer,
+                [chat, choices],
+                chat,
+                concurrency_limit=None,
+                js="(...sent) => theragen.asking(...sent)",
+                **private,
+            )
+            reply.success(**in_browser, js="() => theragen.ended()")
+            reply.failure(**in_browser, js="() => theragen.failed('connection_lost')")
+            answers.append(reply)
+
+        for start in (message.submit, send.click):
+            ask_then(start)
+        ask_then(
+            retry.click(
+                **in_browser, inputs=[message, chat], outputs=[message, chat], js="(...now) => theragen.again(...now)"
+            ).then
         )
-        page.load(None, outputs=country, js=GUESS.format(country=chosen.country), **private)
-        country.change(None, country, bar, js=BAR, **private)
+        edit.click(
+            **in_browser, inputs=[message, chat], outputs=[message, chat], js="(...now) => theragen.edit(...now)"
+        )
+        copy.click(**in_browser, inputs=chat, js="chat => theragen.copy(chat)")
+        download.click(**in_browser, inputs=chat, js="chat => theragen.download(chat)")
+        for wiping, how in ((clear, "cleared"), (forget, "forgotten")):
+            # In the browser alone: a person can wipe the screen whatever the server does.
+            wiping.click(None, cancels=answers, queue=False, api_visibility="private").then(
+                **in_browser, inputs=[message, chat], outputs=[message, chat], js=f"(...now) => theragen.{how}(...now)"
+            )
+        stop.click(None, cancels=answers, queue=False, api_visibility="private").then(
+            **in_browser, js="() => theragen.ended()"
+        )
         page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
         gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
     return page
+
+
+def button(name: str) -> gr.Button:
+    return gr.Button(
+        WORDS(name), elem_id=name, variant="primary" if name == "send" else "secondary", min_width=80, size="md"
+    )
 
 
 def beside(name: str) -> str:
@@ -135,15 +168,24 @@ def beside(name: str) -> str:
         return ""
 
 
-def receive(message: str, history: list[dict], country: str) -> tuple[str, list[dict]]:
+def receive(message: str, history: list[dict], choices: dict | None) -> list[dict]:
     """Add a message to the conversation and, when it calls for help, the help: code alone, within milliseconds."""
+    return read_by(person.read(choices), message, history)
+
+
+def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
     if not message.strip():
-        return "", history
+        return history
+    opening = person.introduction(who)
+    first = not any(entry.get("role") == "user" for entry in history)
     history = [*history, {"role": "user", "content": message}]
-    if card := help_card(history, country):
+    card = help_card(person.introduced(history, opening), who.country, who.language)
+    if not card and first and opening:  # what they say of themselves may call for help too; once is enough
+        card = help_card(person.introduced([], opening), who.country, who.language)
+    if card:
         counters.help_shown()
         history.append({"role": "assistant", "content": card})
-    return "", history
+    return history
 
 
 def ask(message: str, history: list[dict], country: str, room: Room, client: bytes) -> Iterator[str]:
@@ -151,62 +193,64 @@ def ask(message: str, history: list[dict], country: str, room: Room, client: byt
 
     `history` is a list of {"role": "user" or "assistant", "content": text}, oldest first. Yields the reply as it grows; a help card is HTML.
     """
-    _, turns = receive(message, history, country)
+    who = Person(country=country)
+    turns = read_by(who, message, history)
     if turns and turns[-1]["role"] == "assistant":
         yield turns[-1]["content"]
     elif turns:
-        yield from words(turns, room, client)
+        yield from words(turns, who, room, client)
 
 
-def reply_to(history: list[dict], room: Room, client: bytes) -> Iterator[list[dict]]:
+def reply_to(history: list[dict], who: Person, room: Room, client: bytes) -> Iterator[list[dict]]:
     """Stream the model's reply, when the last turn is the person's; a help card is an answer of its own."""
     yield history  # a stream that ends without a word would empty the page
     if not history or history[-1]["role"] != "user":
         return
-    for said in words(history, room, client):
+    for said in words(history, who, room, client):
         yield [*history, {"role": "assistant", "content": said}]
 
 
-def words(history: list[dict], room: Room, client: bytes) -> Iterator[str]:
+def words(history: list[dict], who: Person, room: Room, client: bytes) -> Iterator[str]:
     """Yield the reply to the last message as it grows: by code, by the model, or why there is none."""
     if len(plain(history[-1]["content"])) > MAX_CHARACTERS:
-        yield text("too_long")
+        yield text("too_long", who.language)
     elif answer := answered_by_code(history):
         yield answer
     elif not room.may(client):
         counters.refused("messages")
-        yield text("pause")
+        yield text("pause", who.language)
     elif not room.door.acquire(blocking=False):
         counters.refused("busy")
-        yield text("busy")
+        yield text("busy", who.language)
     else:
         try:
-            yield from in_turn(history, room)
+            yield from in_turn(history, who, room)
         finally:
             room.door.release()
 
 
-def in_turn(history: list[dict], room: Room) -> Iterator[str]:
+def in_turn(history: list[dict], who: Person, room: Room) -> Iterator[str]:
     """Wait for the model and for a place; yields meanwhile, since only while it yields can a person stop."""
     asked = time.monotonic()
     if not room.loading.done():
-        yield text("waking")
+        yield text("waking", who.language)
     try:
         loaded = room.loading.result(timeout=PATIENCE)
     except NotReady:
         loaded = engine.Loaded(None, "the model is still loading")
     if loaded.engine is None:
-        yield text("no_model", reason=loaded.reason)
+        yield text("no_model", who.language, reason=loaded.reason)
         return
     for _ in range(PATIENCE):
         if room.places.acquire(timeout=1):
             break
         yield ""
     else:
-        yield text("busy")
+        yield text("busy", who.language)
         return
+    opening = person.introduction(who, room.languages, EXERCISES)
     try:
-        yield from counters.timed(respond(history, loaded.engine), asked)
+        yield from counters.timed(respond(person.introduced(history, opening), loaded.engine, who.language), asked)
     finally:
         room.places.release()
 
@@ -235,14 +279,10 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     for problem in chosen.problems:
         log.warning(problem)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
-    look = {
-        "css": beside("style.css"),
-        "theme": gr.themes.Soft(font=["system-ui", "sans-serif"]),
-        "head": f"<script>const theragen = {helplines.for_browser()}</script>",
-    }
+    look = {"theme": gr.themes.Soft(font=["system-ui", "sans-serif"]), "i18n": WORDS}
     # A reply that waits for its next word holds a thread; reading a message must always find one.
     threads = 2 * (chosen.people + chosen.queue)
-    closed = launching(lambda: readiness(loading), chosen.metrics)
+    closed = launching(lambda: readiness(loading), chosen)
     page = build(room_for(loading, chosen), chosen).queue(**SETTINGS["queue"])
     try:
         _, address, _ = page.launch(

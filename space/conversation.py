@@ -58,8 +58,12 @@ def said(history: list[dict], role: str = "user") -> list[str]:
     return [plain(entry.get("content")) for entry in history[-MOST_TURNS:] if entry.get("role") == role]
 
 
-def help_card(history: list[dict], country: str) -> str:
-    """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises."""
+def help_card(history: list[dict], country: str, language: str = "en") -> str:
+    """Return the help that the last message calls for as HTML, or an empty string; needs no model and never raises.
+
+    It comes in `language`, that of the page, or where that is English in the language of what was found.
+    """
+    page = language
     try:
         turns, answered = said(history), said(history, "assistant")
         name, language = fixed_text(turns)
@@ -67,11 +71,12 @@ def help_card(history: list[dict], country: str) -> str:
             name, language = "imminent", confirmed
         if not name:
             return ""
+        language = page if page != "en" else language
         if name == "risk" and any(is_card(entry) for entry in history):
             return card(next_again(answered, language), country, language, next_question(answered, language))
         return card(name, country, language)
     except Exception:  # an error means: show help
-        return card("risk", country)
+        return card("risk", country, page)
 
 
 def fixed_text(turns: list[str]) -> tuple[str, str]:
@@ -109,8 +114,10 @@ def answered_by_code(history: list[dict]) -> str:
     return text("are_you_human", language) if language else ""
 
 
-def respond(history: list[dict], engine: Engine) -> Iterator[str]:
+def respond(history: list[dict], engine: Engine, language: str = "en") -> Iterator[str]:
     """Yield the reply as it grows, each sentence screened before it appears; whatever breaks ends in a fixed text.
+
+    Fixed texts come in `language`, that of the page.
 
     Yields every `PULSE` seconds also when no new sentence is complete: only while it yields can a reply be stopped.
     """
@@ -125,23 +132,24 @@ def respond(history: list[dict], engine: Engine) -> Iterator[str]:
         if level in ("risk", "imminent"):
             turns = [{"role": "system", "content": text("safe_mode")}, *turns]
             if is_about_self(findings):
-                question = next_question(said(history, "assistant"), language_of(findings))
+                spoken = language if language != "en" else language_of(findings)
+                question = next_question(said(history, "assistant"), spoken)
         with closing(engine.stream(turns)) as pieces:  # closed at once when the person stops, not when collected
-            for grown in sentences_that_pass(pieces, drop_questions=bool(question)):
+            for grown in sentences_that_pass(pieces, bool(question), language):
                 if grown != shown:
-                    shown, cover = grown, folded(grown, person)
+                    shown, cover = grown, folded(grown, person, language)
                 elif time.monotonic() - told < PULSE:
                     continue
                 told = time.monotonic()
                 yield cover
         if not shown or question:
-            yield f"{cover or text('model_failed')}\n\n{question}".strip()
+            yield f"{cover or text('model_failed', language)}\n\n{question}".strip()
     except Exception as error:  # never a traceback, never silence
         counters.failed(error)
-        yield "\n\n".join(filter(None, [cover, text("model_failed"), question]))
+        yield "\n\n".join(filter(None, [cover, text("model_failed", language), question]))
 
 
-def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False) -> Iterator[str]:
+def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False, language: str = "en") -> Iterator[str]:
     """Yield the text made of whole, screened sentences; a finding ends the reply with a fixed text in its place.
 
     `drop_questions` leaves out the model's own questions, where a scripted one follows: two at once are too many.
@@ -154,7 +162,7 @@ def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False) -> 
         *complete, waiting = split(waiting)
         for sentence in complete:
             if blocked(passed, sentence):
-                yield "".join([*passed, text("cut")])
+                yield "".join([*passed, text("cut", language)])
                 return
             if not (drop_questions and is_question(sentence)):
                 passed.append(sentence)
@@ -162,7 +170,7 @@ def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False) -> 
         if time.monotonic() - started > DEADLINE:
             return
     if waiting.strip() and not (drop_questions and is_question(waiting)):
-        yield "".join([*passed, text("cut") if blocked(passed, waiting) else waiting]).strip()
+        yield "".join([*passed, text("cut", language) if blocked(passed, waiting) else waiting]).strip()
 
 
 def is_question(sentence: str) -> bool:

@@ -18,6 +18,7 @@ REQUESTS = Counter("theragen_requests", "HTTP requests", ["status"], registry=RE
 REFUSALS = Counter("theragen_refusals", "Requests and messages that were refused", ["reason"], registry=REGISTRY)
 ERRORS = Counter("theragen_errors", "Faults while replying, by type", ["type"], registry=REGISTRY)
 CARDS = Counter("theragen_help_cards", "Help cards shown", registry=REGISTRY)
+RATINGS = Counter("theragen_ratings", "Replies that somebody found helpful or not", ["rating"], registry=REGISTRY)
 ANSWERING = Gauge("theragen_answering", "Replies being written now", registry=REGISTRY)
 FIRST = Histogram("theragen_first_text_seconds", "Until the first words", buckets=SECONDS, registry=REGISTRY)
 WHOLE = Histogram("theragen_reply_seconds", "Until the reply was complete", buckets=SECONDS, registry=REGISTRY)
@@ -39,6 +40,11 @@ def failed(error: BaseException) -> None:
 
 def help_shown() -> None:
     CARDS.inc()
+
+
+def rated(rating: str) -> None:
+    """Count a thumb, "up" or "down"; which reply it was for is not known here."""
+    RATINGS.labels(rating).inc()
 
 
 def timed(words: Generator[str], since: float) -> Iterator[str]:

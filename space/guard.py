@@ -10,12 +10,13 @@ from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, compile_path
 
 import counters
+from interface import language_for
 from limits import bucket, client_of
 from texts import text
 
@@ -24,14 +25,16 @@ MAX_BODY = 1024 * 1024  # bytes: a whole evening's conversation travels with eac
 MAX_HEAD = 16 * 1024  # bytes of path, query and headers
 BODY_SECONDS = 10.0  # for a body to arrive
 FLOOD = 300  # requests a minute and client; a message takes three, a page three and its assets, which aren't counted
-ASSETS = ("/assets/", "/static/", "/svelte/")
+ASSETS = ("/assets/", "/browser/", "/static/", "/svelte/")
 
 # Gradio's own notation, so that tests/test_hardening.py can compare this with its table of routes.
 OPEN = {
     "/": "GET HEAD",
     "/assets/{path:path}": "GET",
+    "/browser/{path:path}": "GET",
     "/config": "GET",
     "/favicon.ico": "GET",
+    "/feedback": "POST",  # there only where it is asked for
     "/gradio_api/app_id": "GET",  # asked when a connection broke
     "/gradio_api/cancel": "POST",
     "/gradio_api/heartbeat/{session_hash}": "GET",  # gradio_client's
@@ -48,6 +51,7 @@ OPEN = {
     "/static/{path:path}": "GET",
     "/svelte/{path:path}": "GET",
     "/theme.css": "GET",
+    "/words/{language}": "GET",
 }
 PATTERNS = [(compile_path(path)[0], methods.split()) for path, methods in OPEN.items()]
 
@@ -56,7 +60,7 @@ FRAMES = "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
 # Gradio runs the `js` of its events by `new Function` and styles elements in place; scripts in the page are named by hash.
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval' {hashes}; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'self'; "
+    "img-src 'self' data:; media-src 'self' blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'self'; "
     f"form-action 'none'; {FRAMES}"
 )
 OTHER_POLICY = f"default-src 'none'; {FRAMES}"
@@ -71,16 +75,17 @@ SCRIPT = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
 class Guard:
-    """ASGI middleware that stands before Gradio."""
+    """ASGI middleware that stands before Gradio; `dress` adds our part to its page (shell.py)."""
 
-    def __init__(self, app):
-        self.app = app
+    def __init__(self, app, dress: Callable[[bytes, str], bytes] = lambda page, _: page):
+        self.app, self.dress = app, dress
         self.may = bucket(FLOOD, 60)
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        send = with_headers(scope["path"], send)
+        accepted = Headers(scope=scope).get("accept-language", "")
+        send = with_headers(scope["path"], send, lambda page: self.dress(page, accepted))
         if refused := self.refusal(scope):
             return await refused(scope, receive, send)
         try:
@@ -122,7 +127,7 @@ def size_of_head(scope) -> int:
 def refusal(scope, status: int, reason: str, name: str = "flood") -> Response:
     """A kind text that says where help is; the page shows what its own requests get under "error" or "detail"."""
     counters.refused(reason)
-    said = text(name)
+    said = text(name, language_for(Headers(scope=scope).get("accept-language", "")))
     if scope["path"].startswith("/gradio_api/"):
         return JSONResponse({"error": said, "detail": said}, status, CLOSE)
     return PlainTextResponse(said, status, CLOSE)
@@ -152,8 +157,8 @@ def replay(body: bytes, receive):
     return again
 
 
-def with_headers(path: str, send):
-    """Return a `send` that adds our headers; the page is held back until its scripts are known, to name them."""
+def with_headers(path: str, send, dress: Callable[[bytes], bytes]):
+    """Return a `send` that adds our headers; the page is held back until our part is in it and its scripts are known, to name them."""
     start, page = {}, bytearray()
 
     async def wrapped(message):
@@ -165,6 +170,8 @@ def with_headers(path: str, send):
             headers.update(HEADERS)
             if not path.startswith(ASSETS):
                 headers["cache-control"] = "no-store"
+            elif path.startswith("/browser/"):  # whose names stay when what is in them changes
+                headers["cache-control"] = "no-cache"
             if path != "/":
                 headers["content-security-policy"] = OTHER_POLICY
                 await send(start)
@@ -173,9 +180,13 @@ def with_headers(path: str, send):
         else:
             page.extend(message.get("body", b""))
             if not message.get("more_body"):
-                MutableHeaders(raw=start["headers"])["content-security-policy"] = policy(bytes(page))
+                dressed = dress(bytes(page)) if page else b""
+                headers = MutableHeaders(raw=start["headers"])
+                headers["content-security-policy"] = policy(dressed)
+                if page:
+                    headers["content-length"] = str(len(dressed))
                 await send(start)
-                await send({"type": "http.response.body", "body": bytes(page)})
+                await send({"type": "http.response.body", "body": dressed})
 
     return wrapped
 
@@ -194,8 +205,8 @@ def policy(page: bytes) -> str:
     return PAGE_POLICY.format(hashes=" ".join(dict.fromkeys(named)))
 
 
-def routes(state: Callable[[], str], metrics: bool) -> list[Route]:
-    """`/health`, which says in a word whether replies can be had, and where it is asked for `/metrics`."""
+def routes(state: Callable[[], str], metrics: bool, feedback: bool = False) -> list[Route]:
+    """`/health`, which says in a word whether replies can be had, and where they are asked for `/metrics` and `/feedback`."""
 
     def health(_):
         return JSONResponse({"state": state()})
@@ -204,4 +215,15 @@ def routes(state: Callable[[], str], metrics: bool) -> list[Route]:
         counts, kind = counters.exposed()
         return Response(counts, media_type=kind)
 
-    return [Route("/health", health), *([Route("/metrics", exposed, methods=["GET"])] if metrics else [])]
+    async def rated(request):
+        said = await request.body()
+        if said not in (b"up", b"down"):
+            return PlainTextResponse("A rating is up or down.", 400)
+        counters.rated(said.decode())
+        return Response(status_code=204)
+
+    return [
+        Route("/health", health),
+        *([Route("/metrics", exposed, methods=["GET"])] if metrics else []),
+        *([Route("/feedback", rated, methods=["POST"])] if feedback else []),
+    ]

@@ -24,6 +24,8 @@ from starlette.middleware import Middleware
 
 import guard
 import screening
+import shell
+from settings import Settings
 
 
 FORGET_AFTER = 20.0  # seconds after which nothing is left of a session that does not speak
@@ -154,11 +156,11 @@ SETTINGS = {
 }
 
 
-def launching(state: Callable[[], str], metrics: bool = False) -> dict:
-    """Return the arguments of Gradio's `launch`: closed as above, guarded, with `/health` saying the word `state` gives."""
+def launching(state: Callable[[], str], chosen: Settings) -> dict:
+    """Return the arguments of Gradio's `launch`: closed as above, guarded, with our part of the page and `/health`, which says the word `state` gives."""
     server = {
-        "middleware": [Middleware(guard.Guard)],
-        "routes": guard.routes(state, metrics),
+        "middleware": [Middleware(guard.Guard, dress=shell.dressing(chosen))],
+        "routes": [*guard.routes(state, chosen.metrics, chosen.feedback), *shell.routes()],
         "lifespan": sweeping,
         "docs_url": None,
         "redoc_url": None,

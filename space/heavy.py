@@ -12,18 +12,20 @@ from functools import cache
 from pathlib import Path
 
 from folding import read
+from interface import word
 from rulebook import Index, indexed, load, matches, rules_from, sentences
 from texts import text
 
 
 DATA = Path(__file__).with_name("heavy.json")
+COMMA = {"ar": "، ", "zh": "、"}
 MUCH = 3  # mentions of one topic from which a reply goes into it
 OPEN, CLOSE = '<details class="heavy"><summary>', "</details>"
 QUESTION = re.compile(r"[^.!?\n]*[?？]")
 WRAPPED = re.compile(rf"{OPEN}.*?</summary>\s*|\s*{CLOSE}", re.DOTALL)
 
 
-def folded(reply: str, said: list[str]) -> str:
+def folded(reply: str, said: list[str], language: str = "en") -> str:
     """The reply, or where it is heavy one line that says so and the reply behind it; `said` are the person's messages."""
     spoken = mentions(" ".join(said))
     heavy = [
@@ -33,7 +35,9 @@ def folded(reply: str, said: list[str]) -> str:
     ]
     if not heavy:
         return reply
-    return f"{OPEN}{html.escape(text('heavy', topics=', '.join(heavy)))}</summary>\n\n{reply.rstrip()}\n\n{CLOSE}"
+    named = [word(f"topic_{topic.split()[0].replace('-', '_')}", language) for topic in heavy]
+    topics = COMMA.get(language, ", ").join(named)
+    return f"{OPEN}{html.escape(text('heavy', language, topics=topics))}</summary>\n\n{reply.rstrip()}\n\n{CLOSE}"
 
 
 def unfolded(reply: str) -> str:

@@ -1,6 +1,6 @@
 """Crisis lines by country, and the line of help that is always on screen.
 
-Numbers live in helplines.json beside this file and nowhere else. If that file is missing or broken, everything here
+Numbers of crisis lines live in helplines.json beside this file and nowhere else. If that file is missing or broken, everything here
 still answers, with emergency advice and findahelpline.com: a person must never meet an empty bar.
 """
 
@@ -101,19 +101,13 @@ def bar_html(country: str, language: str = "en") -> str:
     return f'<ul class="helplines">{"".join(f"<li>{part}</li>" for part in parts)}</ul>'
 
 
-def for_browser() -> str:
-    """Everything the page needs to choose a country's bar by itself, as JSON that may stand in a script element.
-
-    {"bars": {country: HTML}, "zones": {time zone: country}}: so guessing and changing the country tells nobody anything, and works
-    when the server does not. A broken file of zones leaves the guess at `ANYWHERE`.
-    """
+def zones() -> dict[str, str]:
+    """Return the country that each time zone suggests, for the browser to guess with; a broken file suggests none."""
     try:
         grouped = json.loads(ZONES.read_text(encoding="utf-8"))["zones"]
-        zones = {zone: country for country, names in grouped.items() for zone in names}
+        return {zone: country for country, names in grouped.items() for zone in names}
     except Exception:
-        zones = {}
-    bars = {country: bar_html(country) for country in [*countries(), ANYWHERE]}
-    return json.dumps({"bars": bars, "zones": zones}, ensure_ascii=True).replace("<", "\\u003c")
+        return {}
 
 
 def plain_text(country: str) -> str:

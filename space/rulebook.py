@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 GAPS = {"..": "(?:[^ .]+ ){0,3}?", "...": "(?:[^ .]+ ){0,8}?"}
 CLAUSE_START = "(?:(?<=[.,] )|(?<= and )|(?<= then )|(?<= so )|(?<= or )|(?<= but ))"
 CLAUSE_END = "(?=[.,] |$)"
-PARTS = re.compile(r"[()|?^$]|\.{2,3}|[^\s()|?^$]+")
+PARTS = re.compile(r"\{\w+\}|[()|?^$]|\.{2,3}|[^\s()|?^${}]+")
 DIGIT = re.compile(r"\d")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MOST = 200  # matches of one rule that are looked at; hostile text has more, and they add nothing
@@ -63,9 +63,13 @@ class Rule(NamedTuple):
     level: str
     subject: str
     soft: bool
-    pattern: re.Pattern[str]  # begins with the space before its first word: a letter to skip to, where (?<= ) is slow
+    source: str  # begins with the space before its first word: a letter to skip to, where (?<= ) is slow
     needs: Needs  # what it matches holds a word of each set
     across: bool  # what it matches may hold a full stop
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return compiled(self.source)
 
 
 class Index(NamedTuple):
@@ -104,9 +108,20 @@ class Rulebook(NamedTuple):
     data: dict
 
 
+@cache
+def compiled(source: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first looked for: all of them take seconds, for which nobody should wait."""
+    return re.compile(source)
+
+
 def commonness(need: frozenset[str]) -> float:
     """How often one of these words or pairs is said, against those of another need."""
-    return sum(prod(WEIGHT.get(word, RARE) for word in key.split()) for key in need)
+    return sum(map(weight, need))
+
+
+@cache
+def weight(key: str) -> float:
+    return prod(WEIGHT.get(word, RARE) for word in key.split())
 
 
 def expand(text: str, vocabulary: dict[str, str]) -> str:
@@ -125,6 +140,7 @@ class Part(NamedTuple):
     last: frozenset[str] | None
 
 
+@cache
 def parse_word(word: str) -> Part:
     if word == FILLER:
         return Part("", [], NO_WORD, NO_WORD)
@@ -152,7 +168,7 @@ def followed(before: Part, after: Part) -> Part:
     return Part(before.pattern + after.pattern, needs, first, last)
 
 
-def parse_choice(parts: list[str]) -> Part:
+def parse_choice(parts: list[str | Part]) -> Part:
     """Parse up to the closing bracket (or the end)."""
     nothing = Part("", [], NO_WORD, NO_WORD)
     options = [nothing]
@@ -177,9 +193,11 @@ def parse_choice(parts: list[str]) -> Part:
     return Part(f"(?:{'|'.join(option.pattern for option in options)})", needs, first, last)
 
 
-def parse_part(part: str, parts: list[str]) -> Part:
-    """Parse a word or a bracket and the question mark that may follow it."""
-    if part == "(":
+def parse_part(part: str | Part, parts: list[str | Part]) -> Part:
+    """Parse a word or a bracket, if that was not done before, and the question mark that may follow it."""
+    if isinstance(part, Part):
+        parsed = part
+    elif part == "(":
         parsed = parse_choice(parts)
         parts.pop(0)
     else:
@@ -192,9 +210,19 @@ def parse_part(part: str, parts: list[str]) -> Part:
 
 def compile_rule(text: str, vocabulary: dict[str, str], fillers: Iterable[str] = ()) -> tuple[str, Needs]:
     """Turn a rule into a regular expression and what it needs, rarest first; filler words are dropped, as they are from messages."""
-    parts = [FILLER if part in fillers else part for part in PARTS.findall(expand(text, vocabulary))]
+    fillers = frozenset(fillers)
+    parts = [
+        parsed(expand(part, vocabulary), fillers) if part[0] == "{" else FILLER if part in fillers else part
+        for part in PARTS.findall(text)
+    ]
     rule = parse_choice(parts)
     return rule.pattern, sorted(rule.needs, key=commonness)
+
+
+@cache
+def parsed(text: str, fillers: frozenset[str]) -> Part:
+    """Parse a list of words; hundreds of rules name the same ones."""
+    return parse_choice([FILLER if part in fillers else part for part in PARTS.findall(text)])
 
 
 def readings(entry: dict, data: dict) -> list[tuple[str, str, Needs, bool]]:
@@ -217,7 +245,7 @@ def rules_from(entries: list[dict], data: dict) -> list[Rule]:
             entry.get("level", "none"),
             subject,
             soft,
-            re.compile(f" {pattern}"),
+            f" {pattern}",
             needs,
             r"\." in pattern,
         )
@@ -236,7 +264,7 @@ def one_slip(word: str) -> set[str]:
 
 
 def lexicon_from(rules: list[Rule], data: dict) -> Lexicon:
-    mentioned = {word for rule in rules for word in re.findall(r"[a-z]+(?= )", rule.pattern.pattern)}
+    mentioned = {word for rule in rules for word in re.findall(r"[a-z]+(?= )", rule.source)}
     rewrite = {typed: tuple(plain.split()) for typed, plain in data["rewrite"].items()}
     strong = frozenset(data["strong"])
     words = frozenset(
@@ -451,7 +479,7 @@ def phrase_rules(data: dict, vocabulary: dict[str, str]) -> tuple[list[Rule], li
             level = "imminent" if kind == "overdose" else "risk"
             if language in data["unspaced"]:
                 joined = "|".join(re.escape(fold(phrase)[0].replace(" ", "")) for phrase in phrases)
-                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, re.compile(joined), [], True))
+                unspaced.append(Rule(f"{kind}/{language}", kind, level, "self", False, joined, [], True))
                 continue
             spaced += [phrase_rule(f"{kind}/{language}", kind, level, phrase, vocabulary) for phrase in phrases]
     return spaced, unspaced
@@ -460,7 +488,7 @@ def phrase_rules(data: dict, vocabulary: dict[str, str]) -> tuple[list[Rule], li
 def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[str, str]) -> Rule:
     pattern, needs = compile_rule(plain_phrase(phrase.lstrip("@ ")), vocabulary, load().data["fillers"])
     subject = "other" if phrase.startswith("@") else "self"
-    return Rule(name, kind, level, subject, False, re.compile(f" {pattern}"), needs, r"\." in pattern)
+    return Rule(name, kind, level, subject, False, f" {pattern}", needs, r"\." in pattern)
 
 
 @cache
@@ -483,14 +511,14 @@ def human_questions() -> tuple[Index, list[Rule]]:
             "none",
             "self",
             False,
-            re.compile(f" {pattern}"),
+            f" {pattern}",
             needs,
             r"\." in pattern,
         )
         for name, (pattern, needs) in rules("human_questions")
     ]
     unspaced = [
-        Rule(name, "human", "none", "self", False, re.compile(pattern.replace(" ", "")), [], True)
+        Rule(name, "human", "none", "self", False, pattern.replace(" ", ""), [], True)
         for name, (pattern, _) in rules("human_phrases")
     ]
     return indexed(spaced), unspaced

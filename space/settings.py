@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import helplines
+import texts
 
 
 ENGINES = ("auto", "transformers", "openvino", "remote")
@@ -26,6 +27,8 @@ class Settings(NamedTuple):
     queue: int = 128  # people waiting for one
     messages: int = 30  # of one client in five minutes
     metrics: bool = False
+    feedback: bool = False  # a thumb under each reply, counted among the metrics
+    languages: tuple[str, ...] = ("en",)  # that the model writes well
     country: str = helplines.ANYWHERE  # until, and unless, the browser knows better
     problems: tuple[str, ...] = ()  # a sentence for each variable that is not understood and was left at its default
 
@@ -39,6 +42,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             try:
                 chosen[name] = understood(name, value, default)
             except ValueError as problem:
+                default = ",".join(default) if isinstance(default, tuple) else default
                 shown = "" if "key" in name else f" is {value!r}, which"
                 problems.append(f"{variable}{shown} {problem}; {default!r} is used.")
     return Settings(**chosen, problems=tuple(problems))
@@ -64,6 +68,11 @@ def understood(name: str, value: str, default):
         if not value.isdecimal() or not 0 < int(value) <= 10_000:
             raise ValueError("is no whole number from 1 to 10000")
         return int(value)
+    if isinstance(default, tuple):
+        codes = tuple(value.lower().replace(",", " ").split())
+        if not set(codes) <= texts.languages():
+            raise ValueError(f"is not made of {', '.join(sorted(texts.languages()))}")
+        return codes
     if name == "engine" and value not in ENGINES:
         raise ValueError(f"is none of {', '.join(ENGINES)}")
     if name == "country" and value.upper() not in helplines.countries():

@@ -30,8 +30,10 @@ def browser():
 
 
 def open_chat(page, server):
+    """Open the page as somebody new does: the notice is read and accepted."""
     page.goto(server.url)
-    page.wait_for_selector("#help-bar a")
+    page.click("#accept")
+    page.locator("#message textarea").wait_for()
     return page.locator("#message textarea")
 
 

@@ -104,10 +104,11 @@ class Server:
         """Send one message in two steps as the page does, and return the conversation once the reply is done."""
         config = httpx.get(f"{self.url}/config", timeout=60).json()
         receive, answer = (self.step(config, name) for name in ("receive", "answer"))
-        step = {"data": [message, history or [], country], "fn_index": receive, "session_hash": "test"}
+        choices = {"country": country}
+        step = {"data": [message, history or [], choices], "fn_index": receive, "session_hash": "test"}
         read = httpx.post(f"{self.url}/gradio_api/run/predict", json=step, timeout=60).raise_for_status()
-        _, chat = read.json()["data"]
-        result = self.run(answer, [chat])
+        (chat,) = read.json()["data"]
+        result = self.run(answer, [chat, choices])
         return result[0] if result else chat
 
     @staticmethod

@@ -48,12 +48,18 @@ class Person:
         return await self.client.post(f"{self.url}/{path}", json=body, headers=self.head)
 
     async def send(self, message: str) -> list[dict]:
-        read = await self.post("run/predict", data=[message, [], "US"], fn_index=self.steps[0])
+        read = await self.post(
+            "run/predict",
+            data=[message, [], {"country": "US", "name": self.mark, "context": f"my note is {self.mark}"}],
+            fn_index=self.steps[0],
+        )
         self.heard += read.text
-        return read.raise_for_status().json()["data"][1]
+        return read.raise_for_status().json()["data"][0]
 
     async def ask(self, chat: list[dict]) -> None:
-        (await self.post("queue/join", data=[chat], fn_index=self.steps[1])).raise_for_status()
+        (
+            await self.post("queue/join", data=[chat, {"context": f"my note is {self.mark}"}], fn_index=self.steps[1])
+        ).raise_for_status()
 
     async def read(self, until: str) -> None:
         where = {"params": {"session_hash": self.session}, "headers": self.head}
@@ -89,7 +95,7 @@ async def is_in_danger(person: Person) -> None:
 
 async def forges(person: Person) -> None:
     await person.post("queue/join", data={"forged": person.mark}, fn_index=person.mark)
-    await person.post("queue/join", data=[person.mark, person.mark], fn_index=person.steps[1])
+    await person.post("queue/join", data=[person.mark, person.mark, person.mark], fn_index=person.steps[1])
     await person.post("run/predict", data=[{"a": person.mark}, person.mark, [person.mark]], fn_index=person.steps[0])
 
 

@@ -70,7 +70,7 @@ def test_invalid_request_is_not_quoted_in_the_output(space):
 
 def test_what_waits_for_the_model_cannot_jump_its_queue(space):
     config = httpx.get(f"{space.url}/config").json()
-    step = {"data": [[{"role": "user", "content": "hi"}]], "fn_index": space.step(config, "answer")}
+    step = {"data": [[{"role": "user", "content": "hi"}], {}], "fn_index": space.step(config, "answer")}
     assert httpx.post(f"{space.url}/gradio_api/run/predict", json=step).status_code == 404
 
 

@@ -1,0 +1,258 @@
+// The chat's own side in the browser: what the steps of app.py call as `theragen`, how to begin, and what a screen reader is told.
+
+import { announce, button, download as give, el, kept, open, t, today, words, worded } from "./core.js";
+import { country } from "./help.js";
+import { choices } from "./settings.js";
+
+const STARTERS = ["sleep", "worry", "lonely", "grief", "argument", "stress", "low", "someone", "begin"];
+
+let sending = ""; // the message that is on its way
+let draft = ""; // what stood in the box when an earlier message was asked again
+let replying = false;
+let begun = false;
+
+const box = () => document.querySelector("#message textarea");
+const replies = () => document.querySelectorAll("#chat .bot");
+
+/** What a turn says as text, whether the page or the server made it. */
+function plain(content) {
+  if (Array.isArray(content)) return content.map((part) => (typeof part === "string" ? part : (part.text ?? ""))).join("");
+  return typeof content === "string" ? content : "";
+}
+
+/** Help cards and heavy replies are HTML. */
+function withoutHtml(text) {
+  if (!/^<(div|details) /.test(text)) return text;
+  const read = new DOMParser().parseFromString(text.replace(/<\/(p|li|summary)>/g, "$&\n\n"), "text/html");
+  return read.body.textContent.replace(/\n{3,}/g, "\n\n").trim();
+}
+
+function asText(chat) {
+  const said = chat.map((turn) => `${turn.role === "user" ? t("you") : "TheraGen"}:\n${withoutHtml(plain(turn.content)).trim()}`);
+  return [`TheraGen, ${today()}. ${t("with_ai")}`, ...said].join("\n\n");
+}
+
+function lastOfThePerson(chat) {
+  return chat.findLastIndex((turn) => turn.role === "user");
+}
+
+/** Put words in the box as if they had been typed, and send them if asked to. */
+export function write(text, { send = false } = {}) {
+  const place = box();
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(place, text);
+  place.dispatchEvent(new Event("input", { bubbles: true }));
+  if (send) setTimeout(() => document.getElementById("send").click(), 50); // once the box has told its owner
+  else place.focus();
+}
+
+function trouble(text) {
+  const place = document.getElementById("trouble");
+  if (place) place.textContent = text;
+}
+
+function personal() {
+  const { language, pace, style, name, context } = choices();
+  return { country: country(), language, pace, style, name, context };
+}
+
+function begins() {
+  replying = true;
+  begun = false;
+  document.body.dataset.replying = "";
+  trouble("");
+}
+
+function ends(said = t("reply_ended")) {
+  if (!replying) return;
+  replying = false;
+  delete document.body.dataset.replying;
+  announce(said);
+}
+
+/** The steps of app.py. Each returns the values of the components that its step reads or writes, in their order. */
+const steps = {
+  sending(message, chat) {
+    if (message.trim()) {
+      begins();
+      sending = message;
+      announce(t("writing"));
+    } else announce(t("empty_message"));
+    if (!message.trim()) trouble(t("empty_message"));
+    return [message, chat, personal()];
+  },
+  /** The message has arrived: the box is emptied of it, and of nothing that was typed since. */
+  sent(now) {
+    const left = now === sending ? draft : now;
+    sending = draft = "";
+    return left;
+  },
+  asking(chat) {
+    return [chat, personal()];
+  },
+  ended: () => ends(),
+  failed(why) {
+    ends("");
+    trouble(navigator.onLine ? t(why) : t("offline"));
+  },
+  again(message, chat) {
+    const last = lastOfThePerson(chat);
+    if (last < 0) return [message, chat];
+    draft = message;
+    return [plain(chat[last].content), chat.slice(0, last)];
+  },
+  edit(message, chat) {
+    const last = lastOfThePerson(chat);
+    if (last < 0) return [message, chat];
+    setTimeout(() => box().focus(), 100);
+    return [plain(chat[last].content), chat.slice(0, last)];
+  },
+  async copy(chat) {
+    try {
+      await navigator.clipboard.writeText(asText(chat));
+      announce(t("copied"));
+      trouble(t("copied"));
+    } catch {
+      give("theragen.txt", asText(chat)); // the browser does not let a page copy
+    }
+  },
+  download(chat) {
+    give(`theragen-${today()}.txt`, asText(chat));
+    trouble(t("download_note"));
+  },
+  cleared() {
+    ends();
+    trouble("");
+    setTimeout(() => box().focus(), 100);
+    return ["", []];
+  },
+  forgotten(message, chat) {
+    if (!confirm(t("forget_confirm"))) return [message, chat];
+    kept.forget();
+    dispatchEvent(new Event("forgotten"));
+    ends();
+    setTimeout(() => trouble(t("forgotten")), 100);
+    return ["", []];
+  },
+};
+
+function showStarters() {
+  const place = document.getElementById("starters");
+  if (!place) return;
+  const row = STARTERS.map((name) =>
+    button(`starter_${name}`, () => write(t(`starter_${name}_message`), { send: true }), { class: "starter" }),
+  );
+  place.replaceChildren(el("p", {}, t("starters")), el("div", { class: "row" }, row), ...note());
+}
+
+/** Where the model does not write a language well, the page says so before the first word. */
+function note() {
+  const written = document.getElementById("banner").dataset.written.split(" ");
+  if (written.includes(words.language)) return [];
+  return [el("p", { class: "small", id: "language-note" }, t("language_note", { language: words.languages[words.language] }))];
+}
+
+/** Names of exercises that a reply mentions become buttons under it; after a help card it is the safety plan. */
+function offer() {
+  document.getElementById("offered")?.remove();
+  const last = [...replies()].at(-1);
+  if (!last || replying) return;
+  const card = last.querySelector(".help-card");
+  const said = last.textContent.toLowerCase();
+  const named = words.skills.filter(({ up_to, texts }) =>
+    card ? up_to === "risk" : said.includes(texts.title.split(/[:：]/)[0].toLowerCase()),
+  );
+  const thumbs = document.getElementById("banner").dataset.feedback === "1" ? [rate("helpful", "up"), rate("not_helpful", "down")] : [];
+  if (!named.length && !thumbs.length) return;
+  const skills = named.map((skill) =>
+    el("button", { type: "button", class: "starter", onclick: () => openSkill(skill.id) }, skill.texts.title),
+  );
+  document.getElementById("trouble")?.before(el("div", { id: "offered", class: "row" }, skills, thumbs));
+}
+
+function openSkill(id) {
+  dispatchEvent(new CustomEvent("skill", { detail: id }));
+}
+
+function rate(name, rating) {
+  return button(
+    name,
+    async (event) => {
+      const row = event.target.parentNode;
+      await fetch("feedback", { method: "POST", body: rating }).catch(() => null);
+      row.replaceChildren(el("p", { class: "small" }, `${t("feedback_thanks")} ${t("feedback_only_rating")}`));
+    },
+    { class: "quiet", title: t("feedback_only_rating") },
+  );
+}
+
+/** Gradio's parts take their words from the browser's language; another one that the person chose is put over them. */
+function label() {
+  for (const name of ["send", "stop", "speak", "retry", "edit_last", "copy", "download", "read_aloud", "clear", "forget"]) {
+    const made = document.getElementById(name);
+    if (made && made.textContent.trim() !== t(name)) made.textContent = t(name);
+  }
+  const place = box();
+  if (place) {
+    place.placeholder = t("message_placeholder");
+    place.setAttribute("aria-label", t("message_label"));
+  }
+  const about = document.querySelector("#about button span");
+  if (about && about.textContent !== t("about")) about.textContent = t("about");
+  const banner = document.getElementById("banner-text");
+  banner.textContent = t("banner");
+}
+
+/** Gradio builds its part later, and builds parts of it anew: what it makes is seen to whenever it changes. */
+function tend() {
+  const chat = document.querySelector("#chat");
+  if (!chat) return;
+  const talking = Boolean(chat.querySelector(".message"));
+  if (("talking" in document.body.dataset) !== talking) {
+    if (talking) document.body.dataset.talking = "";
+    else delete document.body.dataset.talking;
+  }
+  const log = chat.querySelector("[aria-live]:not([aria-live=off])");
+  log?.setAttribute("aria-live", "off"); // else every new word would be read out
+  log?.setAttribute("tabindex", "0");
+  if (replying && !begun && talking && replies().length) {
+    const last = [...chat.querySelectorAll(".message")].at(-1);
+    if (last?.closest(".bot") && last.textContent.trim()) {
+      begun = true;
+      announce(t("reply_begins"));
+    }
+  }
+}
+
+export function startChat() {
+  window.theragen = steps;
+  let wait = 0;
+  let built = false;
+  new MutationObserver(() => {
+    cancelAnimationFrame(wait);
+    wait = requestAnimationFrame(() => {
+      if (!built && document.getElementById("starters") && words.texts.close) {
+        built = true;
+        showStarters();
+        label();
+      }
+      tend();
+      if (!replying) offerIfNew();
+    });
+  }).observe(document.querySelector("gradio-app"), { childList: true, subtree: true, characterData: true });
+  addEventListener("offline", () => trouble(t("offline")));
+  addEventListener("online", () => trouble(""));
+  worded(() => {
+    showStarters();
+    label();
+  });
+}
+
+let offeredFor = "";
+function offerIfNew() {
+  const last = [...replies()].at(-1);
+  const key = last ? `${replies().length}${last.textContent.length}` : "";
+  if (key !== offeredFor) {
+    offeredFor = key;
+    offer();
+  }
+}

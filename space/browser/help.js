@@ -1,0 +1,54 @@
+// The help that is always on screen: the lines of a country, which the browser guesses by itself, and the way out.
+
+import { t, words, worded } from "./core.js";
+
+const ANYWHERE = "ZZ";
+const NEUTRAL = "https://www.wikipedia.org/"; // what somebody who looks over a shoulder sees next
+const TWICE = 700; // milliseconds between two presses of the key
+
+export const country = () => document.getElementById("country").value;
+
+function showBar() {
+  const bar = words.bars[country()] ?? words.bars[ANYWHERE];
+  if (bar) document.getElementById("help-bar").innerHTML = bar; // our own, made by helplines.py from data
+}
+
+/** The lines of the chosen country as text, for what a person writes down. */
+export const linesAsText = () =>
+  [...document.querySelectorAll("#help-bar li")].map((line) => line.textContent.trim()).join("\n");
+
+/** Leave at once: nothing of the talk stays on the screen, and this page's entry in the history becomes the other one. */
+export function leave() {
+  document.body.replaceChildren();
+  document.title = "";
+  location.replace(NEUTRAL);
+}
+
+export function startHelp() {
+  const select = document.getElementById("country");
+  let chosen = false;
+  let pressed = -Infinity;
+  select.addEventListener("change", () => {
+    chosen = true;
+    showBar();
+  });
+  document.getElementById("exit").addEventListener("click", leave);
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.repeat) return;
+    if (event.timeStamp - pressed < TWICE) leave();
+    pressed = event.timeStamp;
+  });
+  // Shown from memory after Back, it would show what was wiped.
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+  worded(() => {
+    const guess = words.zones[Intl.DateTimeFormat().resolvedOptions().timeZone];
+    if (!chosen && guess && select.querySelector(`option[value="${guess}"]`)) select.value = guess;
+    select.querySelector(`option[value="${ANYWHERE}"]`).textContent = t("another_country");
+    document.querySelector("#country-label span").textContent = t("help_lines_for");
+    document.getElementById("help").setAttribute("aria-label", t("help_title"));
+    const exit = document.getElementById("exit");
+    exit.textContent = t("quick_exit");
+    exit.title = t("quick_exit_explain", { key: "Esc" });
+    showBar();
+  });
+}

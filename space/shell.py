@@ -1,0 +1,87 @@
+"""The page around Gradio's: help, who this is, and the way to everything else, as plain HTML that needs no script.
+
+It stands in the document before Gradio's own code is fetched, so help is on screen while that loads, when it fails, and where
+JavaScript is off. What it shows beyond that is made in the browser (browser/main.js).
+"""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+import helplines
+import interface
+from interface import word
+from settings import Settings
+from texts import text
+
+
+BROWSER = Path(__file__).with_name("browser")
+STYLES = ("style", "skills", "checkins", "human")
+HEAD = "".join(f'<link rel="stylesheet" href="browser/{name}.css">' for name in STYLES)
+HEAD += '<script type="module" src="browser/main.js"></script>'
+VIEWS = ("skills", "checkins", "human", "settings")
+
+
+def routes() -> list[Route | Mount]:
+    """`/words/LANGUAGE`, and the page's own scripts and styles."""
+
+    def words(request: Request) -> Response:
+        asked = request.path_params["language"]
+        language = asked if asked in interface.languages() else "en"  # each that is asked for is kept
+        return Response(interface.for_browser(language), media_type="application/json")
+
+    return [Route("/words/{language}", words), Mount("/browser", StaticFiles(directory=BROWSER, check_dir=False))]
+
+
+def dressing(chosen: Settings) -> Callable[[bytes, str], bytes]:
+    """Return what puts our HTML into Gradio's page: `dress(page, accept_language)`.
+
+    Where Gradio's page isn't as we know it, ours comes first in the document all the same.
+    """
+
+    def dress(page: bytes, accepted: str) -> bytes:
+        language = interface.language_for(accepted)
+        direction = interface.languages().get(language, {"dir": "ltr"})["dir"]
+        page = page.replace(b'lang="en"', f'lang="{language}" dir="{direction}"'.encode(), 1)
+        page = page.replace(b"</head>", f"{HEAD}</head>".encode(), 1)
+        return page.replace(b"<gradio-app", body(language, chosen).encode() + b"<gradio-app", 1)
+
+    return dress
+
+
+def body(language: str, chosen: Settings) -> str:
+    """Return our part of the page in one language; `data-` attributes tell the browser's part what the operator chose."""
+
+    def said(name: str, **slots: str) -> str:
+        return escape(word(name, language, **slots))
+
+    countries = [(helplines.ANYWHERE, word("another_country", language)), *helplines.countries().items()]
+    options = "".join(
+        f'<option value="{code}"{" selected" if code == chosen.country else ""}>{escape(name)}</option>'
+        for code, name in countries
+    )
+    buttons = "".join(f'<button type="button" data-view="{name}">{said(f"{name}_title")}</button>' for name in VIEWS)
+    feedback, written = int(chosen.feedback), escape(" ".join(chosen.languages))
+    return f"""
+<a class="skip" href="#message">{said("skip_to_message")}</a>
+<aside id="help" aria-label="{said("help_title")}">
+  <div id="help-bar">{helplines.bar_html(chosen.country, language)}</div>
+  <div id="help-side">
+    <label id="country-label"><span>{said("help_lines_for")}</span> <select id="country" autocomplete="off">{options}</select></label>
+    <button type="button" id="exit" title="{said("quick_exit_explain", key="Esc")}">{said("quick_exit")}</button>
+  </div>
+</aside>
+<header id="banner" data-feedback="{feedback}" data-written="{written}">
+  <h1 tabindex="-1">TheraGen</h1>
+  <p id="banner-text">{escape(text("banner", language))}</p>
+  <nav id="views" aria-label="TheraGen">{buttons}</nav>
+</header>
+<noscript><p id="no-script">{said("no_script")}</p></noscript>
+<div id="view" role="region" hidden></div>
+<p id="announced" role="status" aria-live="polite" class="unseen"></p>
+"""

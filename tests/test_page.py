@@ -1,0 +1,513 @@
+"""What stands around the chat, in Chromium, on a phone and a desk: the notice, help, the way out, choices, languages, bad days of a browser."""
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from chromium import NEEDED, open_chat, say
+from conftest import ROOT, serving
+
+
+pytestmark = NEEDED
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+PICTURES = ROOT / "build/pictures"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    with serving(
+        ROOT / "tests/fake_space.py", tmp_path_factory.mktemp("page") / "log", THERAGEN_FEEDBACK="1"
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a page with a context of its own: `opened(viewport=PHONE, locale="ar")`."""
+    contexts = []
+
+    def make(**options):
+        contexts.append(browser.new_context(**{"viewport": DESK, "locale": "en-US", **options}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(30_000)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def stored(page) -> str:
+    return page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
+
+
+def reply_is_done(page):
+    expect(page.locator("#chat .bot").last).to_contain_text("word39")
+    expect(page.locator("#announced")).to_have_text("The reply has ended")
+
+
+def violations(page) -> list[str]:
+    found = Axe().run(page, options=RULES).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}" for one in found]
+
+
+def test_the_notice_comes_first_and_help_stands_above_it(opened, words):
+    page = opened(viewport=PHONE)
+    page.goto(words.url)
+    expect(page.locator("#view-title")).to_have_text("Before you begin")
+    for said in (
+        "not a person",
+        "not therapy",
+        "not for emergencies",
+        "kept on the server",
+        "may not suit some minors",
+    ):
+        expect(page.locator("#view")).to_contain_text(said)
+    assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+    assert not page.locator("#message textarea").is_visible()
+    assert stored(page) == "{}"
+
+
+def test_declining_keeps_nothing_and_leads_to_people(opened, words):
+    page = opened()
+    page.goto(words.url)
+    page.click("#decline")
+    expect(page.locator("#view")).to_contain_text("answered by people")
+    assert not page.locator("#message textarea").is_visible()
+    assert stored(page) == "{}"
+    page.click("#declined-back")
+    expect(page.locator("#view-title")).to_have_text("Before you begin")
+
+
+def test_accepting_is_remembered_in_this_browser_until_the_notice_changes(opened, words):
+    page = opened()
+    open_chat(page, words)
+    assert '\\"version\\":\\"1\\"' in stored(page)
+    page.reload()
+    page.locator("#message textarea").wait_for()
+    assert not page.locator("#accept").is_visible()
+    page.evaluate("localStorage.setItem('theragen', JSON.stringify({notice: {version: '0'}}))")
+    page.reload()
+    page.locator("#accept").wait_for()
+
+
+@pytest.mark.parametrize(("minor", "hours", "said"), [(False, 3, "three hours"), (True, 1, "about an hour")])
+def test_the_notice_is_said_again_after_hours(opened, words, minor, hours, said):
+    page = opened()
+    page.clock.install()
+    page.goto(words.url)
+    if minor:
+        page.check("#minor")
+    page.click("#accept")
+    page.clock.fast_forward((hours * 60 - 5) * 60_000)
+    page.clock.run_for(61_000)
+    assert said not in page.locator("body").inner_text()
+    page.clock.run_for(6 * 60_000)
+    expect(page.locator("#reminder")).to_contain_text(said)
+    page.locator("#reminder button").click()
+    expect(page.locator("#reminder")).to_have_count(0)
+
+
+@pytest.mark.parametrize("way", ["button", "key"])
+def test_quick_exit_leaves_at_once_and_nothing_comes_back(opened, words, way):
+    page = opened(viewport=PHONE)
+    page.route("https://www.wikipedia.org/**", lambda route: route.fulfill(body="<title>elsewhere</title>"))
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    before = page.evaluate("history.length")
+    if way == "button":
+        page.click("#exit")
+    else:
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+    page.wait_for_url("https://www.wikipedia.org/")
+    assert page.evaluate("history.length") == before  # this page's entry became the other one
+    page.go_back()
+    assert "hello there" not in page.content()
+
+
+def test_one_press_of_the_key_leaves_nothing(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(900)
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(300)
+    assert page.url.startswith(words.url)
+
+
+def test_a_starter_sends_its_words(opened, words):
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    page.get_by_role("button", name="I can't sleep").click()
+    expect(page.locator("#chat .user").first).to_contain_text("My thoughts keep me awake at night.")
+    reply_is_done(page)
+    assert not page.locator("#starters").is_visible()
+
+
+def test_a_reply_is_announced_at_its_start_and_end_and_not_word_by_word(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.evaluate("""() => {
+        window.heard = [];
+        new MutationObserver(() => heard.push(document.getElementById('announced').textContent)).observe(
+            document.getElementById('announced'), {childList: true, characterData: true, subtree: true});
+    }""")
+    say(page, "hello there")
+    reply_is_done(page)
+    assert page.evaluate("heard") == ["Writing…", "The reply begins", "The reply has ended"]
+    assert page.locator("#chat [aria-live]:not([aria-live=off])").count() == 0
+
+
+def test_try_again_asks_the_last_message_anew(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    page.locator("#message textarea").fill("a draft of mine")
+    asked = words.written().count("word 0")
+    page.click("#retry")
+    expect(page.locator("#announced")).to_have_text("The reply begins")
+    reply_is_done(page)
+    assert words.written().count("word 0") == asked + 1
+    assert page.locator("#chat .user.message, #chat .message.user").count() == 1
+    assert page.locator("#message textarea").input_value() == "a draft of mine"
+
+
+def test_trying_again_in_danger_shows_help_again_and_asks_no_model(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    before = words.written()
+    page.click("#retry")
+    page.wait_for_timeout(2000)
+    page.locator(".help-card").wait_for()
+    assert words.written() == before
+
+
+def test_my_last_message_can_be_changed(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    page.click("#edit_last")
+    expect(page.locator("#message textarea")).to_have_value("hello there")
+    expect(page.locator("#chat")).not_to_contain_text("word39")
+
+
+def test_the_chat_can_be_copied_and_taken_along(opened, words):
+    page = opened(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    posted = []
+    page.on("request", lambda request: posted.append(request.post_data or ""))
+    with page.expect_download() as taken:
+        page.click("#download")
+    text = taken.value.path().read_text(encoding="utf-8")
+    assert text.startswith("TheraGen, 20") and "not with a person" in text
+    assert "You:\nhello there" in text and "988" in text and "<" not in text
+    page.click("#copy")
+    expect(page.locator("#trouble")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == text
+    assert not any("hello there" in body for body in posted)
+
+
+def test_forget_everything_asks_first_and_then_leaves_nothing(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.click("[data-view=settings]")
+    page.fill("#called", "Ana")
+    page.check("#keep")
+    page.get_by_role("button", name="Close").click()
+    say(page, "hello there")
+    reply_is_done(page)
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.click("#forget")
+    page.wait_for_timeout(500)
+    expect(page.locator("#chat")).to_contain_text("hello there")
+    assert "Ana" in stored(page)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#forget")
+    expect(page.locator("#trouble")).to_contain_text("is deleted")
+    assert "hello there" not in page.locator("body").inner_text()
+    assert stored(page) == "{}"
+
+
+def test_choices_travel_with_a_message_and_are_kept_only_if_wanted(opened, words):
+    page = opened()
+    posted = []
+    page.on("request", lambda request: posted.append(request.post_data or ""))
+    open_chat(page, words)
+    page.click("[data-view=settings]")
+    page.get_by_label("Short", exact=True).check()
+    page.get_by_label("Look for practical steps").check()
+    page.fill("#called", "Ana")
+    page.fill("#context", "I look after my father.")
+    assert not any("Ana" in body or "my father" in body for body in posted)
+    assert "Ana" not in stored(page)
+    page.get_by_role("button", name="Close").click()
+    say(page, "hello there")
+    reply_is_done(page)
+    sent = next(body for body in posted if "my father" in body)
+    assert '"pace":"short"' in sent and '"style":"practical"' in sent and '"name":"Ana"' in sent
+    page.click("[data-view=settings]")
+    page.check("#keep")
+    expect(page.locator("#view [role=status]")).to_have_text("Saved on this device")
+    page.reload()
+    page.click("[data-view=settings]")
+    expect(page.locator("#called")).to_have_value("Ana")
+    page.uncheck("#keep")
+    assert "Ana" not in stored(page)
+
+
+@pytest.mark.parametrize(("language", "direction", "send"), [("ar", "rtl", "إرسال"), ("de", "ltr", "Senden")])
+def test_another_language_changes_everything_at_once(opened, words, language, direction, send):
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    page.click("[data-view=settings]")
+    page.select_option("#language", language)
+    expect(page.locator("html")).to_have_attribute("dir", direction)
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    page.locator(".close").click()
+    expect(page.locator("#send")).to_have_text(send)
+    expect(page.locator("#chat")).to_contain_text("hello there")
+    shown = page.locator("body").inner_text()
+    for english in ("Leave this page fast", "Small exercises", "Clear the chat", "About this page", "In danger now"):
+        assert english not in shown
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    assert "I'm really glad" not in page.locator(".help-card").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_the_first_html_speaks_the_language_of_the_browser_without_any_script(opened, words):
+    page = opened(java_script_enabled=False, locale="es-MX")
+    page.goto(words.url)
+    assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+    expect(page.locator("noscript")).to_contain_text("JavaScript")
+    assert page.locator("html").get_attribute("lang") == "es"
+
+
+def test_where_the_model_writes_english_only_the_page_says_so(opened, words):
+    page = opened(locale="fr-FR")
+    open_chat(page, words)
+    expect(page.locator("#language-note")).to_contain_text("Français")
+
+
+def test_words_typed_while_a_message_is_read_stay(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.route("**/run/predict**", lambda route: (page.wait_for_timeout(1000), route.continue_()))
+    say(page, "hello there")
+    page.locator("#message textarea").fill("and another thing")
+    reply_is_done(page)
+    expect(page.locator("#message textarea")).to_have_value("and another thing")
+
+
+def test_without_a_connection_words_stay_and_the_page_says_so(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.context.set_offline(True)
+    say(page, "hello there")
+    expect(page.locator("#trouble")).to_contain_text("You seem to be offline")
+    expect(page.locator("#message textarea")).to_have_value("hello there")
+    assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+    page.context.set_offline(False)
+    page.click("#send")
+    reply_is_done(page)
+
+
+def test_a_browser_that_keeps_nothing_still_serves(opened, words):
+    page = opened()
+    page.add_init_script(
+        "Storage.prototype.setItem = Storage.prototype.getItem = () => { throw new Error('blocked') }"
+    )
+    open_chat(page, words)
+    page.click("[data-view=settings]")
+    page.fill("#called", "Ana")
+    page.check("#keep")
+    expect(page.locator("#view [role=status]")).to_contain_text("does not let the page save")
+    page.locator(".close").click()
+    say(page, "hello there")
+    reply_is_done(page)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param("😀" * 40, id="emoji"),
+        pytest.param("مرحبا `code <b>` hello 123", id="both directions"),
+        pytest.param(
+            "<script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">", id="script"
+        ),
+        pytest.param("\n".join(f"{n},row,of,a,file" for n in range(300)), id="a pasted file"),
+    ],
+)
+def test_odd_messages_have_a_decent_answer(opened, words, message):
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    say(page, message)
+    page.locator("#chat .bot").last.wait_for()
+    expect(page.locator("#announced")).to_have_text("The reply has ended")
+    assert page.title() == "TheraGen"
+    assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_an_empty_message_and_a_hundred_kilobytes(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "   ")
+    expect(page.locator("#trouble")).to_contain_text("nothing to send yet")
+    say(page, "so much " * 13_000)
+    expect(page.locator("#chat .bot").last).to_contain_text("more than I can take in at once")
+
+
+def test_back_leads_from_an_exercise_to_the_chat_which_is_still_there(opened, words):
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    page.click("[data-view=skills]")
+    expect(page.locator("#view-title")).to_have_text("Small exercises")
+    page.go_back()
+    expect(page.locator("#chat")).to_contain_text("hello there")
+    assert page.locator("#view").is_hidden()
+
+
+def test_a_reply_goes_on_behind_a_view(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "talk slowly")
+    expect(page.locator("#chat")).to_contain_text("listening")
+    page.click("[data-view=human]")
+    expect(page.locator("#announced")).to_have_text("The reply has ended", timeout=20_000)
+    page.locator(".close").click()
+    reply_is_done(page)
+
+
+def test_two_tabs_keep_to_themselves(opened, words):
+    page = opened()
+    open_chat(page, words)
+    other = page.context.new_page()
+    other.goto(words.url)
+    other.locator("#message textarea").wait_for()
+    say(page, "hello there")
+    say(other, "good evening")
+    reply_is_done(page)
+    reply_is_done(other)
+    assert "good evening" not in page.locator("#chat").inner_text()
+    assert "hello there" not in other.locator("#chat").inner_text()
+
+
+def test_a_thumb_sends_a_rating_and_nothing_else(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    with page.expect_request("**/feedback") as asked:
+        page.get_by_role("button", name="Not helpful").click()
+    assert asked.value.post_data == "down"
+    expect(page.locator("#offered")).to_contain_text("Only this rating is sent")
+    assert httpx.post(f"{words.url}/feedback", content=b"my whole story").status_code == 400
+
+
+def test_a_thumb_is_off_unless_the_operator_wants_it(tmp_path):
+    with serving(ROOT / "tests/fake_space.py", tmp_path / "log") as server:
+        assert 'data-feedback="0"' in httpx.get(server.url).text
+        assert httpx.post(f"{server.url}/feedback", content=b"up").status_code in (404, 405)
+
+
+def test_after_a_help_card_the_safety_plan_is_offered_and_nothing_else(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    expect(page.locator("#offered .starter")).to_have_text(["My safety plan"])
+    page.locator("#offered .starter").click()
+    expect(page.locator("#view")).to_contain_text("My safety plan")
+
+
+def test_the_whole_way_by_keyboard(opened, words):
+    page = opened()
+    page.goto(words.url)
+    page.locator("#accept").wait_for()
+    page.keyboard.press("Tab")
+    for _ in range(40):
+        if page.evaluate("document.activeElement.id") == "accept":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#message textarea")).to_be_focused()
+    page.keyboard.type("hello there")
+    page.keyboard.press("Enter")
+    reply_is_done(page)
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.dataset.view || ''"))
+    assert {"send", "stop", "retry", "edit_last", "copy", "download", "clear", "forget", "exit", "country"} <= reached
+    assert {"skills", "checkins", "human", "settings"} <= reached
+
+
+SCREENS = ["consent", "declined", "beginning", "talk", "crisis", "skills", "checkins", "human", "settings", "about"]
+
+
+def go_to(page, screen: str) -> None:
+    if screen in ("consent", "declined"):
+        page.locator("#accept").wait_for()
+        if screen == "declined":
+            page.click("#decline")
+        return
+    page.click("#accept")
+    page.locator("#message textarea").wait_for()
+    page.wait_for_timeout(300)
+    if screen in ("talk", "crisis"):
+        say(page, "hello there")
+        expect(page.locator("#chat .bot").last).to_contain_text("word39")
+        expect(page.locator("body:not([data-replying])")).to_have_count(1)
+    if screen == "crisis":
+        say(page, "I want to kill myself")
+        page.locator(".help-card").wait_for()
+        page.wait_for_timeout(300)
+    if screen in ("skills", "checkins", "human", "settings"):
+        page.click(f"[data-view={screen}]")
+    if screen == "about":
+        page.click("#about button")
+    page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "ar"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_is_accessible(opened, words, screen, language, scheme):
+    page = opened(viewport=PHONE, locale=language, color_scheme=scheme, bypass_csp=True)
+    page.goto(words.url)
+    go_to(page, screen)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{screen}-{language}-{scheme}-phone.png")
+    assert violations(page) == []
+    page.set_viewport_size(DESK)
+    page.wait_for_timeout(200)
+    page.screenshot(path=PICTURES / f"{screen}-{language}-{scheme}-desk.png")
+    assert violations(page) == []
+
+
+def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words):
+    page = opened(viewport={"width": 320, "height": 640})
+    open_chat(page, words)
+    page.evaluate("document.documentElement.style.fontSize = '200%'")
+    for view in ("skills", "checkins", "human", "settings"):
+        page.click(f"[data-view={view}]")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 330, view
+        page.locator(".close").click()
