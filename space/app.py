@@ -125,7 +125,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
                 **private,
             )
             reply.success(**in_browser, js="() => theragen.ended()")
-            reply.failure(**in_browser, js="() => theragen.failed('connection_lost')")
+            reply.failure(**in_browser, js="() => theragen.failed('unsent')")
             answers.append(reply)
 
         for start in (message.submit, send.click):
@@ -176,12 +176,11 @@ def receive(message: str, history: list[dict], choices: dict | None) -> list[dic
 def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
     if not message.strip():
         return history
-    opening = person.introduction(who)
     first = not any(entry.get("role") == "user" for entry in history)
     history = [*history, {"role": "user", "content": message}]
-    card = help_card(person.introduced(history, opening), who.country, who.language)
-    if not card and first and opening:  # what they say of themselves may call for help too; once is enough
-        card = help_card(person.introduced([], opening), who.country, who.language)
+    card = help_card(person.introduced(history, who), who.country, who.language)
+    if not card and first and who.context:  # what they say of themselves may call for help too; once is enough
+        card = help_card(person.introduced([], who), who.country, who.language)
     if card:
         counters.help_shown()
         history.append({"role": "assistant", "content": card})
@@ -248,9 +247,9 @@ def in_turn(history: list[dict], who: Person, room: Room) -> Iterator[str]:
     else:
         yield text("busy", who.language)
         return
-    opening = person.introduction(who, room.languages, EXERCISES)
+    wishes = person.wishes(who, room.languages, EXERCISES)
     try:
-        yield from counters.timed(respond(person.introduced(history, opening), loaded.engine, who.language), asked)
+        yield from counters.timed(respond(person.introduced(history, who), loaded.engine, who.language, wishes), asked)
     finally:
         room.places.release()
 

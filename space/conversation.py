@@ -114,10 +114,10 @@ def answered_by_code(history: list[dict]) -> str:
     return text("are_you_human", language) if language else ""
 
 
-def respond(history: list[dict], engine: Engine, language: str = "en") -> Iterator[str]:
+def respond(history: list[dict], engine: Engine, language: str = "en", wishes: str = "") -> Iterator[str]:
     """Yield the reply as it grows, each sentence screened before it appears; whatever breaks ends in a fixed text.
 
-    Fixed texts come in `language`, that of the page.
+    Fixed texts come in `language`, that of the page. `wishes` are sentences of ours, put before the person's first (person.py).
 
     Yields every `PULSE` seconds also when no new sentence is complete: only while it yields can a reply be stopped.
     """
@@ -128,6 +128,8 @@ def respond(history: list[dict], engine: Engine, language: str = "en") -> Iterat
         if answer := answered_by_code(history):
             yield answer
             return
+        if wishes and turns and turns[0]["role"] == "user":
+            turns[0] = {"role": "user", "content": f"{wishes}\n\n{turns[0]['content']}"}
         level, findings, _ = screen(person)
         if level in ("risk", "imminent"):
             turns = [{"role": "system", "content": text("safe_mode")}, *turns]

@@ -35,7 +35,6 @@ OPEN = {
     "/config": "GET",
     "/favicon.ico": "GET",
     "/feedback": "POST",  # there only where it is asked for
-    "/gradio_api/app_id": "GET",  # asked when a connection broke
     "/gradio_api/cancel": "POST",
     "/gradio_api/heartbeat/{session_hash}": "GET",  # gradio_client's
     "/gradio_api/info": "GET",  # gradio_client's: names the one public step

@@ -15,11 +15,11 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from folding import HIDDEN
+from rulebook import once
 
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ SEGMENT = 40  # characters of a word that are cut into pieces at once
 UNLIKELY = -30.0  # log-probability of a letter that has no piece
 WORD = re.compile(rf"\S{{1,{SEGMENT}}}")
 BUDGET = 0.15  # seconds for one text; what was read by then counts
+TRIES = 3  # to read a window within them
 
 
 class Danger(NamedTuple):
@@ -132,19 +133,14 @@ def worst_window(
         return None
 
 
-@cache
+@once
 def second_is_quick() -> bool:
     """Whether the second is here and reads a whole window within `BUDGET` on this machine."""
-    model = load(SECOND)
-    if model is None:
-        return False
     try:
-        times = []
-        for _ in range(3):  # the first pass of a process is the slowest, and a busy moment is not the machine
-            started = time.monotonic()
-            forward(model, [model["message"], *range(WINDOW - 1)])
-            times.append(time.monotonic() - started)
-        quick = min(times) < BUDGET
+        if (model := load(SECOND)) is None:
+            return False
+        # The first pass of a process is the slowest, and a busy moment is not the machine.
+        quick = any(seconds_to_read_a_window(model) < BUDGET for _ in range(TRIES))
     except Exception as error:
         log.warning("learned tier: the second model failed (%s)", type(error).__name__)
         return False
@@ -153,7 +149,13 @@ def second_is_quick() -> bool:
     return quick
 
 
-@cache
+def seconds_to_read_a_window(model: dict) -> float:
+    started = time.monotonic()
+    forward(model, [model["message"], *range(WINDOW - 1)])
+    return time.monotonic() - started
+
+
+@once
 def load(weights: Path) -> dict | None:
     """The weights as float32, or None with one line in the log."""
     try:

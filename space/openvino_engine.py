@@ -23,6 +23,8 @@ import engine
 from prompts import encode
 
 
+WARM = 3  # tokens: the first two take longer than the next
+
 # Importing openvino sends an event to its vendor, unasked. Where this module is missing it takes a stub of its own.
 sys.modules["openvino_telemetry"] = None
 
@@ -123,7 +125,8 @@ class Model:
             tokenizer=self.tokenizer,
             window=facts["window"] - limit,
         )
-        self.config = {"max_new_tokens": limit, "stop_token_ids": set(facts["ends"]), **sampling}
+        ends = {"eos_token_id": facts["ends"][0], "stop_token_ids": set(facts["ends"])}
+        self.config = {"max_new_tokens": limit, **ends, **sampling}
         self.writing: dict[int, tuple] = {}
 
     def begin(self, number: int, messages: list[dict]) -> None:
@@ -168,14 +171,17 @@ def template_of(text: str):
 
 
 def pipeline_of(file: Path, people: int, threads: int):
-    """Load a GGUF; its cache takes as many whole gigabytes as the weights do, then the oldest text is forgotten."""
-    from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
+    """Load a GGUF; its cache takes as many whole gigabytes as the weights do, then the oldest text is forgotten.
+
+    The tokenizer is an empty one, since ours is used: making OpenVINO's took longer than all the rest.
+    """
+    from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig, Tokenizer
 
     scheduler = SchedulerConfig()
     scheduler.enable_prefix_caching = True
     scheduler.cache_size = math.ceil(file.stat().st_size / 1e9)
     scheduler.max_num_seqs = people
-    return ContinuousBatchingPipeline(file, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads})
+    return ContinuousBatchingPipeline(file, Tokenizer(file.parent), scheduler, "CPU", INFERENCE_NUM_THREADS=threads)
 
 
 def serve(model: Model, asked: SimpleQueue, say: Callable[[dict], None]) -> None:
@@ -204,8 +210,9 @@ def arrived(asked: SimpleQueue, wait: bool) -> Iterator[dict | None]:
 def warmed_up(model: Model) -> Model:
     """Return a model whose first reply is as fast as the next; it also shows that template and weights can be read."""
     model.begin(0, [{"role": "user", "content": "Hello."}])
-    while model.writing:
-        any(model.step())
+    for _ in range(WARM):
+        list(model.step())
+    model.stop(0)
     return model
 
 

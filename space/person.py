@@ -1,7 +1,7 @@
 """What a person may choose for themselves: it lives in their browser and travels with each message.
 
-Nothing of it is kept here, and nothing of it is trusted: of the closed choices only known values count, and all of it becomes a
-turn of theirs, so that it is screened and read by the model like anything else they write.
+Nothing of it is kept here, and nothing of it is trusted: of the closed choices only known values count, and their own words become
+turns of theirs, so that they are screened and read by the model like anything else they write.
 """
 
 from collections.abc import Mapping
@@ -62,8 +62,8 @@ def read(sent) -> Person:
     )
 
 
-def introduction(person: Person, written: tuple[str, ...] = ("en",), exercises: tuple[str, ...] = ()) -> str:
-    """What the person asks for, as sentences of theirs; empty when nothing was chosen.
+def wishes(person: Person, written: tuple[str, ...] = ("en",), exercises: tuple[str, ...] = ()) -> str:
+    """What the person chose from closed lists, as sentences for the model; empty when nothing was chosen.
 
     `written` are the languages that the model writes well enough to be asked for them. `exercises` are named to the model only
     where the person wants practical steps.
@@ -73,16 +73,14 @@ def introduction(person: Person, written: tuple[str, ...] = ("en",), exercises: 
         sentences.append(f"If one fits, name one of these exercises: {', '.join(exercises)}.")
     if person.language in SPOKEN and person.language in written:
         sentences.append(f"Please write in {SPOKEN[person.language]}.")
-    if person.name:
-        sentences.append(f"Call me {person.name}.")
-    if person.context:
-        sentences.append(f"About me: {person.context}")
     return " ".join(sentences)
 
 
-def introduced(history: list[dict], opening: str) -> list[dict]:
-    """Return the conversation with `opening` as a turn of the person's before all others.
+def introduced(history: list[dict], person: Person) -> list[dict]:
+    """Return the conversation with what the person says of themselves before all other turns.
 
-    A turn of its own, so that what they write now is screened alone; for the model, turns that follow each other are one.
+    Each is a turn of its own, so that what they write now is screened alone; for the model, turns that follow each other are one.
     """
-    return [{"role": "user", "content": opening}, *history] if opening else history
+    said = [f"Call me {person.name}."] if person.name else []
+    said += [f"About me: {person.context}"] if person.context else []
+    return [*({"role": "user", "content": words} for words in said), *history]

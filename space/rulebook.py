@@ -12,11 +12,12 @@ A rule that uses {who}, {oneself}, {their} or {be} is read twice: for the person
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, cached_property, wraps
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
+from threading import RLock
 from typing import NamedTuple
 
 from folding import ELISION, Lexicon, Passage, fold
@@ -108,6 +109,22 @@ class Rulebook(NamedTuple):
     data: dict
 
 
+def once(read: Callable) -> Callable:
+    """Like `functools.cache`, but who comes while it is being read waits for that instead of reading it too."""
+    known, lock = {}, RLock()
+
+    @wraps(read)
+    def waiting(*given):
+        if given not in known:
+            with lock:
+                if given not in known:
+                    known[given] = read(*given)
+        return known[given]
+
+    waiting.cache_clear = known.clear
+    return waiting
+
+
 @cache
 def compiled(source: str) -> re.Pattern[str]:
     """Compile a pattern when it is first looked for: all of them take seconds, for which nobody should wait."""
@@ -143,7 +160,7 @@ class Part(NamedTuple):
 @cache
 def parse_word(word: str) -> Part:
     if word == FILLER:
-        return Part("", [], NO_WORD, NO_WORD)
+        return NOTHING
     if word in GAPS:
         return Part(GAPS[word], [], None, None)
     if word in "^$":
@@ -159,7 +176,12 @@ def parse_word(word: str) -> Part:
     return Part(pattern, [said], *((None, None) if word == "," else (said, said)))
 
 
+NOTHING = Part("", [], NO_WORD, NO_WORD)
+
+
 def followed(before: Part, after: Part) -> Part:
+    if before is NOTHING:
+        return after
     needs = before.needs + after.needs
     if before.last and after.first and len(before.last) * len(after.first) <= MOST_PAIRS:
         needs = [*needs, frozenset(f"{one} {other}" for one, other in product(before.last, after.first))]
@@ -170,13 +192,12 @@ def followed(before: Part, after: Part) -> Part:
 
 def parse_choice(parts: list[str | Part]) -> Part:
     """Parse up to the closing bracket (or the end)."""
-    nothing = Part("", [], NO_WORD, NO_WORD)
-    options = [nothing]
+    options = [NOTHING]
     only_filler = {0: False}
     while parts and parts[0] != ")":
         part = parts.pop(0)
         if part == "|":
-            options.append(nothing)
+            options.append(NOTHING)
             continue
         only_filler[len(options) - 1] = part == FILLER and not options[-1].pattern
         options[-1] = followed(options[-1], parse_part(part, parts))
@@ -291,7 +312,7 @@ def read_json(name: str) -> dict:
     return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@cache
+@once
 def load() -> Rulebook:
     """Read rules.json, once."""
     data = read_json("rules")
@@ -299,20 +320,20 @@ def load() -> Rulebook:
     return Rulebook(indexed(rules), indexed(idioms), lexicon_from(rules + idioms, data), data)
 
 
-@cache
+@once
 def reply_data() -> dict:
     """Read reply_rules.json, once, with the filler words that messages lose too."""
     return {**read_json("reply_rules"), "fillers": load().data["fillers"]}
 
 
-@cache
+@once
 def load_replies() -> Index:
     """The rules for replies."""
     data = reply_data()
     return indexed(rules_from(data["rules"], data))
 
 
-@cache
+@once
 def spared_in_replies() -> tuple[Index, dict[str, frozenset[str]], frozenset[str]]:
     """What the rules for replies must spare, the words that make a phrase harmless, and every kind of rule."""
     data = reply_data()
@@ -331,7 +352,7 @@ class Frame(NamedTuple):
     spares: frozenset[str]  # kinds of rules
 
 
-@cache
+@once
 def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
     """The frames, and the words that make a match of a rule harmless from inside it."""
     data = reply_data()
@@ -349,7 +370,7 @@ def load_frames() -> tuple[list[Frame], dict[str, frozenset[str]]]:
     return frames, {name: frozenset(words) for name, words in data["spared_within"].items()}
 
 
-@cache
+@once
 def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
     """The contexts, and which of them each rule heeds ("unless")."""
     data = reply_data()
@@ -364,7 +385,7 @@ def load_contexts() -> tuple[list[Context], dict[str, list[str]]]:
     return contexts, {entry["rule"]: entry.get("unless", []) for entry in data["rules"] + data["rules_with_just"]}
 
 
-@cache
+@once
 def load_replies_with_just() -> Index:
     """The reply rules for which "just" and "even" are no fillers."""
     data = reply_data()
@@ -372,13 +393,13 @@ def load_replies_with_just() -> Index:
     return indexed(rules_from(data["rules_with_just"], {**data, "fillers": fillers}))
 
 
-@cache
+@once
 def lexicon_with_fillers() -> Lexicon:
     lexicon = load().lexicon
     return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if plain})
 
 
-@cache
+@once
 def lexicon_with_just() -> Lexicon:
     lexicon = load().lexicon
     return lexicon._replace(rewrite={typed: plain for typed, plain in lexicon.rewrite.items() if typed not in KEPT})
@@ -450,7 +471,7 @@ def indexed(rules: list[Rule]) -> Index:
     return index
 
 
-@cache
+@once
 def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
     """Read the other languages: rules for spaced scripts and for unspaced ones, what the latter and the former spare."""
     data = read_json("phrases")
@@ -465,7 +486,7 @@ def phrasebook() -> tuple[Index, list[Rule], re.Pattern[str], Index]:
     return indexed(spaced), unspaced, unless, indexed(idioms)
 
 
-@cache
+@once
 def reply_phrases() -> tuple[Index, list[Rule]]:
     """What a reply must not say in other languages, as rules for spaced scripts and for unspaced ones."""
     spaced, unspaced = phrase_rules(read_json("reply_phrases"), {})
@@ -491,7 +512,7 @@ def phrase_rule(name: str, kind: str, level: str, phrase: str, vocabulary: dict[
     return Rule(name, kind, level, subject, False, f" {pattern}", needs, r"\." in pattern)
 
 
-@cache
+@once
 def human_questions() -> tuple[Index, list[Rule]]:
     """Ways to ask what it is that answers, in spaced scripts and in unspaced ones: human/language.
 

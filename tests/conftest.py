@@ -131,9 +131,9 @@ class Server:
 
 
 @contextmanager
-def serving(script: Path, output: Path, python: str = sys.executable, **environment: str):
+def serving(script: Path, output: Path, python: str = sys.executable, port: int = 0, **environment: str):
     """Start a Space by its script and wait until the page answers; it is ended by its process, not by its name."""
-    port = free_port()
+    port = port or free_port()
     env = {**os.environ, **OFFLINE, "GRADIO_SERVER_PORT": str(port), **environment}
     with output.open("wb") as log:
         process = subprocess.Popen([python, str(script)], cwd=script.parent, env=env, stdout=log, stderr=log)

@@ -49,7 +49,7 @@ CLOSED = {
         /gradio_api/user /gradio_api/user/ /gradio_api/login_check /gradio_api/login_check/ /gradio_api/token
         /gradio_api/token/ /login /login/ /logout""",
     "the page does not ask it": """
-        /config/ /gradio_api/app_id/ /gradio_api/info/ /gradio_api/openapi.json /gradio_api/queue/status
+        /config/ /gradio_api/app_id /gradio_api/app_id/ /gradio_api/info/ /gradio_api/openapi.json /gradio_api/queue/status
         /gradio_api/reset/ /gradio_api/theme.css""",
 }
 

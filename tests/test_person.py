@@ -3,11 +3,12 @@
 import pytest
 
 import app
+import conversation
 import person
 import settings
-from conversation import is_card, read
+from conversation import is_card, respond
 from interface import for_browser, language_for, languages, word
-from screening import screen, screen_reply
+from screening import screen
 
 
 DANGER = "I have wanted to kill myself for weeks"
@@ -28,41 +29,45 @@ def test_only_known_values_count_and_words_have_an_end():
 
 def test_nothing_chosen_changes_nothing():
     history = [{"role": "user", "content": "hello"}]
-    assert person.introduction(person.Person()) == ""
-    assert person.introduced(history, "") is history
+    assert person.wishes(person.Person()) == ""
+    assert person.introduced(history, person.Person()) == history
 
 
 def test_a_model_is_asked_only_for_languages_it_writes():
     spanish = person.Person(language="es")
-    assert person.introduction(spanish) == ""
-    assert "Spanish" in person.introduction(spanish, ("en", "es"))
+    assert person.wishes(spanish) == ""
+    assert "Spanish" in person.wishes(spanish, ("en", "es"))
 
 
 def test_exercises_are_named_to_the_model_only_for_practical_steps():
-    assert "Grounding" in person.introduction(person.Person(style="practical"), exercises=app.EXERCISES)
-    assert "Grounding" not in person.introduction(person.Person(style="listen"), exercises=app.EXERCISES)
+    assert "Grounding" in person.wishes(person.Person(style="practical"), exercises=app.EXERCISES)
+    assert "Grounding" not in person.wishes(person.Person(style="listen"), exercises=app.EXERCISES)
     assert not any("safety plan" in title for title in app.EXERCISES)
 
 
-def test_what_is_chosen_alone_alarms_nothing_and_would_not_be_cut():
-    for pace in person.PACES:
-        for style in person.STYLES:
-            opening = person.introduction(
-                person.Person(language="es", pace=pace, style=style, name="Ana"), ("es",), app.EXERCISES
-            )
-            assert screen([opening]).now == "none", opening
-            assert not screen_reply(opening)
-
-
-def test_it_becomes_the_beginning_of_their_first_turn():
+def test_the_model_reads_wishes_and_words_as_the_beginning_of_the_first_turn():
     who = person.Person(pace="short", name="Ana", context="I am a nurse.")
-    history = [
-        {"role": "user", "content": [{"type": "text", "text": "hello"}]},
-        {"role": "assistant", "content": "hi"},
-    ]
-    turns = read(person.introduced(history, person.introduction(who)))
-    assert [turn["role"] for turn in turns] == ["user", "assistant"]
-    assert turns[0]["content"].endswith("About me: I am a nurse.\n\nhello")
+    history = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+    given = []
+
+    class Listening:
+        def stream(self, messages):
+            given.extend(messages)
+            yield "I hear you."
+
+    *_, reply = respond(person.introduced(history, who), Listening(), "en", person.wishes(who))
+    assert reply == "I hear you."
+    assert [turn["role"] for turn in given] == ["user"]
+    assert given[0]["content"].startswith("Please keep your replies short")
+    assert given[0]["content"].endswith("Call me Ana.\n\nAbout me: I am a nurse.\n\nhello")
+
+
+def test_our_sentences_are_no_part_of_what_is_screened(monkeypatch):
+    heard = []
+    monkeypatch.setattr(conversation, "screen", lambda turns: heard.append(turns) or screen(turns))
+    who = person.Person(pace="short", style="practical")
+    list(respond(person.introduced([{"role": "user", "content": "hello"}], who), None, "en", person.wishes(who)))
+    assert heard == [["hello"]]
 
 
 def test_danger_in_what_they_say_of_themselves_brings_help_once():

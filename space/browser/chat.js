@@ -92,7 +92,7 @@ const steps = {
   ended: () => ends(),
   failed(why) {
     ends("");
-    trouble(navigator.onLine ? t(why) : t("offline"));
+    trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
   },
   again(message, chat) {
     const last = lastOfThePerson(chat);

@@ -242,7 +242,8 @@ function table(shown) {
   const heads = ["checkins_date", "checkins_name", "checkins_result"].map((name) => el("th", { scope: "col" }, t(name)));
   const rows = shown.toReversed().map(({ date, score, kind }) =>
     el("tr", {}, el("th", { scope: "row" }, asDate(date)), el("td", {}, kind.title), el("td", {}, outOf(score, kind.most))));
-  return el("table", {}, el("caption", { class: "unseen" }, t("checkins_plot")), el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows));
+  const made = el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows));
+  return el("div", { class: "checkins-table", role: "region", tabindex: "0", "aria-label": t("checkins_table") }, made); // it scrolls where letters are large
 }
 
 // The picture: one small plot for each kind, over the same dates; sums of different questionnaires do not share a scale.

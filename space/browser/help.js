@@ -4,6 +4,7 @@ import { t, words, worded } from "./core.js";
 
 const ANYWHERE = "ZZ";
 const NEUTRAL = "https://www.wikipedia.org/"; // what somebody who looks over a shoulder sees next
+const MUCH = 0.4; // of the screen
 const TWICE = 700; // milliseconds between two presses of the key
 
 export const country = () => document.getElementById("country").value;
@@ -38,12 +39,22 @@ export function startHelp() {
     if (event.timeStamp - pressed < TWICE) leave();
     pressed = event.timeStamp;
   });
+  // What gets the focus must not be hidden under the help; where the help takes much of the screen, it scrolls along.
+  const help = document.getElementById("help");
+  new ResizeObserver(() => {
+    const much = help.offsetHeight > MUCH * innerHeight;
+    help.classList.toggle("scrolls", much);
+    document.documentElement.style.scrollPaddingTop = much ? "" : `${help.offsetHeight}px`;
+  }).observe(help);
   // Shown from memory after Back, it would show what was wiped.
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   worded(() => {
     const guess = words.zones[Intl.DateTimeFormat().resolvedOptions().timeZone];
     if (!chosen && guess && select.querySelector(`option[value="${guess}"]`)) select.value = guess;
-    select.querySelector(`option[value="${ANYWHERE}"]`).textContent = t("another_country");
+    const names = new Intl.DisplayNames([words.language], { type: "region" });
+    for (const option of select.options) option.textContent = option.value === ANYWHERE ? t("another_country") : names.of(option.value);
+    const [first, ...rest] = select.options;
+    select.append(first, ...rest.sort((one, other) => one.text.localeCompare(other.text, words.language)));
     document.querySelector("#country-label span").textContent = t("help_lines_for");
     document.getElementById("help").setAttribute("aria-label", t("help_title"));
     const exit = document.getElementById("exit");

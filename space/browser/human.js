@@ -66,7 +66,6 @@ function summary() {
   const fields = FIELDS.map((field, index) => el("div", { class: "field" }, el("label", { for: `human-${field}` }, t(`human_${field}`)), boxes[index]));
   if (saidInChat().length) fields[0].append(button("human_from_chat", takeOver, { id: "human-from-chat", class: "quiet" }));
   const questions = choices.map((box, index) => el("li", {}, el("label", { class: "check" }, box, el("span", {}, t(`human_question_${QUESTIONS[index]}`)))));
-  const [before, behind] = t("human_date").split("{date}");
   return el(
     "section",
     { id: "human" },
@@ -74,7 +73,7 @@ function summary() {
     ...fields,
     el("h3", { id: "human-questions" }, t("human_questions")),
     el("ul", { class: "human-questions", "aria-labelledby": "human-questions" }, questions),
-    el("div", { class: "field" }, el("label", { for: "human-name" }, t("human_name")), name, el("p", { id: "human-date", class: "small" }, before, el("bdi", {}, today()), behind)),
+    el("div", { class: "field" }, el("label", { for: "human-name" }, t("human_name")), name, el("p", { id: "human-date", class: "small" }, around("human_date", "date", day(today())))),
     el("p", {}, t("human_edit")),
     el(
       "div",
@@ -121,18 +120,31 @@ function found() {
 }
 
 function entry({ name, kind, url, phone, languages, note, source, checked }) {
-  const tongues = new Intl.DisplayNames([words.language], { type: "language" });
-  const [before, behind] = t("source").split("{source}");
+  const tongue = new Intl.DisplayNames([words.language], { type: "language" });
+  const tongues = new Intl.ListFormat(words.language, { type: "unit" }).format(languages.map((code) => tongue.of(code)));
   return el(
     "li",
     {},
     el("p", {}, away(url, name, { class: "human-name", dir: "auto" }), phone && " ", phone && dialled(phone)),
-    el("p", {}, `${t(`human_kind_${kind}`)}. ${t("human_languages", { languages: languages.map((code) => tongues.of(code)).join(", ") })}`),
+    el("p", {}, `${t(`human_kind_${kind.replaceAll("-", "_")}`)} · ${t("human_languages", { languages: tongues })}`),
     el("p", { lang: "en", dir: "ltr" }, note),
-    el("p", { class: "small" }, before, away(source.url, source.title, { lang: "en", dir: "auto" }), behind, ". ", checked ? t("human_checked", { date: `\u2068${checked}\u2069` }) : t("human_unchecked")),
+    el(
+      "p",
+      { class: "small" },
+      around("source", "source", away(source.url, source.title, { dir: "auto" })),
+      " · ",
+      checked ? around("human_checked", "date", day(checked)) : t("human_unchecked"),
+    ),
   );
 }
 
+/** A text of the page with a node in its slot. */
+function around(name, slot, node) {
+  const [before, behind] = t(name).split(`{${slot}}`);
+  return [before, node, behind];
+}
+
+const day = (date) => el("time", { dir: "ltr", datetime: date }, date);
 const away = (href, text, attributes) => el("a", { href, target: "_blank", rel: "noopener noreferrer", ...attributes }, text);
 
 function dialled(phone) {

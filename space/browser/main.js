@@ -2,6 +2,7 @@
 
 import { startChat } from "./chat.js";
 import { startCheckins } from "./checkins.js";
+import { mendConnections } from "./connection.js";
 import { open, speak, t, worded } from "./core.js";
 import { startHelp } from "./help.js";
 import { startHuman } from "./human.js";
@@ -10,6 +11,7 @@ import { chosenLanguage, startSettings } from "./settings.js";
 import { startSkills } from "./skills.js";
 import { startVoice } from "./voice.js";
 
+mendConnections();
 startHelp();
 startChat();
 await speak(chosenLanguage());

@@ -1,0 +1,57 @@
+// A connection that breaks costs one reply, not the talk.
+//
+// Gradio's page gives up at the first request that fails: it takes no more messages, and loads itself anew once its server can be
+// reached, without the conversation. So it is told of an ordinary failure instead, which app.py's steps answer with words.
+
+const LOST = JSON.stringify({ error: "lost", detail: "lost" });
+const EVENT = { "content-type": "text/event-stream" };
+
+const waiting = new Set(); // ids of what the server was asked for and has not finished
+
+/** What the server would have sent, had each of these failed there. */
+function failures() {
+  const said = [...waiting].map((id) => ({ msg: "process_completed", event_id: id, output: { error: "lost" }, success: false }));
+  waiting.clear();
+  return [...said, { msg: "close_stream" }].map((event) => `data: ${JSON.stringify(event)}\n\n`).join("");
+}
+
+/** Pass a stream of events on; one that ends too early ends in failures of whatever still waited for it. */
+function mended(answer) {
+  const reader = answer.body.getReader();
+  const [decoder, encoder] = [new TextDecoder(), new TextEncoder()];
+  let line = "";
+  const stream = new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await reader.read().catch(() => ({ done: true }));
+      if (done) {
+        if (waiting.size) controller.enqueue(encoder.encode(`\n\n${failures()}`));
+        controller.close();
+        return;
+      }
+      const lines = (line + decoder.decode(value, { stream: true })).split("\n");
+      line = lines.pop();
+      for (const one of lines) if (one.includes('"process_completed"')) waiting.delete(/"event_id": ?"(\w+)"/.exec(one)?.[1]);
+      controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  return new Response(stream, { status: answer.status, headers: answer.headers });
+}
+
+export function mendConnections() {
+  const fetched = window.fetch;
+  window.fetch = async (what, options) => {
+    const path = new URL(what.url ?? what, location.href).pathname;
+    if (!path.includes("/gradio_api/")) return fetched(what, options);
+    if (path.endsWith("/cancel")) waiting.delete(JSON.parse(options.body).event_id); // stopping is no failure
+    let answer;
+    try {
+      answer = await fetched(what, options);
+    } catch (fault) {
+      if (fault.name === "AbortError") throw fault;
+      return path.endsWith("/queue/data") ? new Response(failures(), { headers: EVENT }) : new Response(LOST, { status: 503 });
+    }
+    if (path.endsWith("/queue/join") && answer.ok) waiting.add((await answer.clone().json()).event_id);
+    return path.endsWith("/queue/data") && answer.ok ? mended(answer) : answer;
+  };
+}
