@@ -50,6 +50,7 @@ OPEN = {
     "/static/{path:path}": "GET",
     "/svelte/{path:path}": "GET",
     "/theme.css": "GET",
+    "/transcribe": "POST",  # there only where it is asked for
     "/words/{language}": "GET",
 }
 PATTERNS = [(compile_path(path)[0], methods.split()) for path, methods in OPEN.items()]

@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     messages: int = 30  # of one client in five minutes
     metrics: bool = False
     feedback: bool = False  # a thumb under each reply, counted among the metrics
+    whisper: str = ""  # folder or Hub id of a model that turns speech into words
     languages: tuple[str, ...] = ("en",)  # that the model writes well
     country: str = helplines.ANYWHERE  # until, and unless, the browser knows better
     problems: tuple[str, ...] = ()  # a sentence for each variable that is not understood and was left at its default

@@ -76,7 +76,7 @@ def body(language: str, chosen: Settings) -> str:
     <button type="button" id="exit" title="{said("quick_exit_explain", key="Esc")}">{said("quick_exit")}</button>
   </div>
 </aside>
-<header id="banner" data-feedback="{feedback}" data-written="{written}">
+<header id="banner" data-feedback="{feedback}" data-written="{written}" data-whisper="{int(bool(chosen.whisper))}">
   <h1 tabindex="-1">TheraGen</h1>
   <p id="banner-text">{escape(text("banner", language))}</p>
   <nav id="views" aria-label="TheraGen">{buttons}</nav>

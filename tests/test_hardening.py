@@ -74,7 +74,7 @@ def test_every_route_of_gradio_is_open_or_closed_for_a_reason():
     with gr.Blocks(**SETTINGS["blocks"]) as page:
         gr.Chatbot()
     app = App.create_app(
-        page, app_kwargs=launching(lambda: "ready", Settings(metrics=True, feedback=True))["app_kwargs"]
+        page, app_kwargs=launching(lambda: "ready", Settings(metrics=True, feedback=True, whisper="somewhere"))["app_kwargs"]
     )
     there = set(paths_of(app))
     assert "/gradio_api/queue/join" in there  # those of included routers, too

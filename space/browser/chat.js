@@ -59,6 +59,7 @@ function begins() {
   replying = true;
   begun = false;
   document.body.dataset.replying = "";
+  unoffer();
   trouble("");
 }
 
@@ -67,6 +68,7 @@ function ends(said = t("reply_ended")) {
   replying = false;
   delete document.body.dataset.replying;
   announce(said);
+  if (said) setTimeout(offer, 100); // once the last words are on the page
 }
 
 /** The steps of app.py. Each returns the values of the components that its step reads or writes, in their order. */
@@ -103,6 +105,7 @@ const steps = {
   edit(message, chat) {
     const last = lastOfThePerson(chat);
     if (last < 0) return [message, chat];
+    unoffer();
     setTimeout(() => box().focus(), 100);
     return [plain(chat[last].content), chat.slice(0, last)];
   },
@@ -120,7 +123,8 @@ const steps = {
     trouble(t("download_note"));
   },
   cleared() {
-    ends();
+    ends("");
+    unoffer();
     trouble("");
     setTimeout(() => box().focus(), 100);
     return ["", []];
@@ -129,7 +133,8 @@ const steps = {
     if (!confirm(t("forget_confirm"))) return [message, chat];
     kept.forget();
     dispatchEvent(new Event("forgotten"));
-    ends();
+    ends("");
+    unoffer();
     setTimeout(() => trouble(t("forgotten")), 100);
     return ["", []];
   },
@@ -151,17 +156,22 @@ function note() {
   return [el("p", { class: "small", id: "language-note" }, t("language_note", { language: words.languages[words.language] }))];
 }
 
+function unoffer() {
+  document.getElementById("offered")?.remove();
+}
+
 /** Names of exercises that a reply mentions become buttons under it; after a help card it is the safety plan. */
 function offer() {
-  document.getElementById("offered")?.remove();
+  unoffer();
   const last = [...replies()].at(-1);
-  if (!last || replying) return;
+  if (!last) return;
   const card = last.querySelector(".help-card");
   const said = last.textContent.toLowerCase();
   const named = words.skills.filter(({ up_to, texts }) =>
     card ? up_to === "risk" : said.includes(texts.title.split(/[:：]/)[0].toLowerCase()),
   );
-  const thumbs = document.getElementById("banner").dataset.feedback === "1" ? [rate("helpful", "up"), rate("not_helpful", "down")] : [];
+  const rated = !card && document.getElementById("banner").dataset.feedback === "1";
+  const thumbs = rated ? [rate("helpful", "up"), rate("not_helpful", "down")] : [];
   if (!named.length && !thumbs.length) return;
   const skills = named.map((skill) =>
     el("button", { type: "button", class: "starter", onclick: () => openSkill(skill.id) }, skill.texts.title),
@@ -236,7 +246,6 @@ export function startChat() {
         label();
       }
       tend();
-      if (!replying) offerIfNew();
     });
   }).observe(document.querySelector("gradio-app"), { childList: true, subtree: true, characterData: true });
   addEventListener("offline", () => trouble(t("offline")));
@@ -245,14 +254,4 @@ export function startChat() {
     showStarters();
     label();
   });
-}
-
-let offeredFor = "";
-function offerIfNew() {
-  const last = [...replies()].at(-1);
-  const key = last ? `${replies().length}${last.textContent.length}` : "";
-  if (key !== offeredFor) {
-    offeredFor = key;
-    offer();
-  }
 }

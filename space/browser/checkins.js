@@ -282,7 +282,7 @@ function plot({ id, title, most }, own, mark, [first, last]) {
     svg("title", { id: name }, `${t("checkins_plot")}. ${title}. ${asDate(latest.date)}: ${outOf(latest.score, most)}`),
     steps.map((step) => svg("path", { class: "grid", d: `M${LEFT},${up(step)}H${RIGHT}` })),
     steps.map((step) => svg("text", { x: LEFT - 6, y: up(step) + 4, "text-anchor": "end" }, String(step))),
-    ends.map(([date, x, anchor]) => svg("text", { x, y: BOTTOM + 18, "text-anchor": anchor }, `\u2068${asDate(date)}\u2069`)),
+    ends.map(([date, x, anchor]) => svg("text", { x, y: BOTTOM + 18, "text-anchor": anchor }, `\u2068${asDate(date)}\u2069`)), // isolated: an Arabic date runs the other way
     svg("polyline", { points: own.map((record) => `${across(record)},${up(record.score)}`).join(" ") }),
     own.map((record) => svg("path", { class: "mark", d: mark, transform: `translate(${across(record)},${up(record.score)})` })),
     svg("text", { class: "latest", x: across(latest) + 8, y: up(latest.score) + 4 }, String(latest.score)),

@@ -50,11 +50,13 @@ export function startHelp() {
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   worded(() => {
     const guess = words.zones[Intl.DateTimeFormat().resolvedOptions().timeZone];
-    if (!chosen && guess && select.querySelector(`option[value="${guess}"]`)) select.value = guess;
     const names = new Intl.DisplayNames([words.language], { type: "region" });
     for (const option of select.options) option.textContent = option.value === ANYWHERE ? t("another_country") : names.of(option.value);
+    const guessed = !chosen && guess && select.querySelector(`option[value="${guess}"]`);
+    const value = guessed ? guess : select.value;
     const [first, ...rest] = select.options;
     select.append(first, ...rest.sort((one, other) => one.text.localeCompare(other.text, words.language)));
+    select.value = value; // which moving its option unchose
     document.querySelector("#country-label span").textContent = t("help_lines_for");
     document.getElementById("help").setAttribute("aria-label", t("help_title"));
     const exit = document.getElementById("exit");

@@ -125,7 +125,7 @@ function entry({ name, kind, url, phone, languages, note, source, checked }) {
   return el(
     "li",
     {},
-    el("p", {}, away(url, name, { class: "human-name", dir: "auto" }), phone && " ", phone && dialled(phone)),
+    el("p", {}, away(url, name, { class: "human-name", dir: "auto" }), phone && " · ", phone && dialled(phone)),
     el("p", {}, `${t(`human_kind_${kind.replaceAll("-", "_")}`)} · ${t("human_languages", { languages: tongues })}`),
     el("p", { lang: "en", dir: "ltr" }, note),
     el(

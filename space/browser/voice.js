@@ -22,9 +22,12 @@ const locale = () => navigator.languages.find((tag) => tag.split("-")[0] === wor
 /** Say something beside the buttons, or nothing. */
 function note(text = "", ...acts) {
   if (!document.getElementById("voice-note")) document.getElementById("acts")?.after(el("div", { id: "voice-note" }));
-  const shown = [el("p", {}, text), acts.length ? el("div", { class: "row" }, acts) : ""];
-  document.getElementById("voice-note")?.replaceChildren(...(text ? shown : []));
-  if (text) announce(text);
+  const place = document.getElementById("voice-note");
+  const shown = [el("p", {}, text), acts.length ? el("div", { class: "row" }, acts) : null].filter(Boolean);
+  place?.replaceChildren(...(text ? shown : []));
+  if (!text) return;
+  place?.scrollIntoView({ block: "nearest" });
+  announce(text);
 }
 
 /** Before the first time, say who gets to hear or read it, and go on only if the person wants to. */
