@@ -85,7 +85,7 @@ def _line_html(line: dict) -> str:
     ways = [_link(number, phone_href(number)) for number in line["phones"]]
     if line["text"]:
         ways.append(_link(line["text"], text_href(line["text"])))
-    return f"{escape(line['service'])} {' · '.join(ways)}"
+    return f"<bdi>{escape(line['service'])}</bdi> {' · '.join(ways)}"
 
 
 def bar_html(country: str, language: str = "en") -> str:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from threading import Semaphore
+from typing import Any
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
@@ -32,7 +32,8 @@ SILENCE = 0.005  # of full loudness; a model hears words in silence that nobody 
 
 log = logging.getLogger(__name__)
 
-Hears = Callable[[np.ndarray, str], str]  # samples between -1 and 1, and a language
+# What a loaded model is here: from samples between -1 and 1 (an array) and a language to words.
+Hears = Callable[[Any, str], str]
 
 
 def routes(whisper: str, load: Callable[[str], Hears] | None = None) -> list[Route]:
@@ -86,6 +87,8 @@ def heard(model: Callable[[], Hears], sound: bytes, language: str) -> str | None
         log.warning("The model of THERAGEN_WHISPER cannot be loaded (%s).", type(fault).__name__)
         return None
     try:
+        import numpy as np  # here, so that the page opens where it is missing
+
         samples = np.frombuffer(sound, dtype="<i2").astype(np.float32) / 32768
         return "" if np.abs(samples).max() < SILENCE else hears(samples, language)
     except Exception as fault:
@@ -107,7 +110,7 @@ def loaded(whisper: str) -> Hears:
     # Those that know English alone refuse to be told a language.
     many = getattr(model.generation_config, "is_multilingual", False)
 
-    def hears(samples: np.ndarray, language: str) -> str:
+    def hears(samples, language: str) -> str:
         sound = processor(samples, sampling_rate=RATE, return_attention_mask=True, return_tensors="pt").to(
             model.device
         )

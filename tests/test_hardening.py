@@ -11,6 +11,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.routes import App
+from starlette.routing import Mount
 
 import counters
 import guard
@@ -67,14 +68,20 @@ def closed() -> set[str]:
 
 def paths_of(router):
     for route in router.routes:
-        yield from paths_of(route.original_router) if hasattr(route, "original_router") else [route.path]
+        if hasattr(route, "original_router"):
+            yield from paths_of(route.original_router)
+        else:
+            yield f"{route.path}/{{path:path}}" if isinstance(route, Mount) else route.path
 
 
 def test_every_route_of_gradio_is_open_or_closed_for_a_reason():
     with gr.Blocks(**SETTINGS["blocks"]) as page:
         gr.Chatbot()
     app = App.create_app(
-        page, app_kwargs=launching(lambda: "ready", Settings(metrics=True, feedback=True, whisper="somewhere"))["app_kwargs"]
+        page,
+        app_kwargs=launching(lambda: "ready", Settings(metrics=True, feedback=True, whisper="somewhere"))[
+            "app_kwargs"
+        ],
     )
     there = set(paths_of(app))
     assert "/gradio_api/queue/join" in there  # those of included routers, too

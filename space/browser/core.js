@@ -31,7 +31,7 @@ export function button(name, onclick, attributes = {}) {
 export const kept = {
   all() {
     try {
-      return JSON.parse(localStorage.getItem(KEY)) ?? {};
+      return { ...JSON.parse(localStorage.getItem(KEY)), ...memory };
     } catch {
       return memory;
     }
@@ -41,11 +41,12 @@ export const kept = {
   },
   /** Returns false where the browser keeps nothing: then it holds until the page is closed. */
   set(name, value) {
-    memory[name] = value;
     try {
       localStorage.setItem(KEY, JSON.stringify({ ...kept.all(), [name]: value }));
+      delete memory[name];
       return true;
     } catch {
+      memory[name] = value;
       return false;
     }
   },
