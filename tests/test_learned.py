@@ -174,7 +174,7 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
     """The whole command, with a tiny teacher: what NumPy computes is what was trained."""
     monkeypatch.setattr(fit_learned, "PIECES", 400)
     monkeypatch.setattr(fit_learned, "INNER", 64)
-    for name in ("case_rows", "written_rows"):
+    for name in ("case_rows", "written_rows", "dialogue_rows", "turn_rows"):
         rows = getattr(fit_learned, name)()
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")

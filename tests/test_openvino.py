@@ -19,7 +19,7 @@ import engine
 import gguf_model
 from conftest import ROOT
 from gguf_export import portable
-from openvino_engine import Model, OpenVINOEngine, OpenVINOFailed, template_of
+from openvino_engine import WARM, Model, OpenVINOEngine, OpenVINOFailed, template_of, warmed_up
 from prompts import decode
 from settings import Settings
 from test_engine import GREEDY, TALKS, generated, iter_of
@@ -134,6 +134,15 @@ def test_one_who_stops_takes_nobody_with_them_and_leaves_nothing_behind(process)
         next(stopped)
     assert process.replies == {}
     assert "".join(process.stream(TALKS[1])) == whole
+
+
+def test_warming_up_takes_a_few_tokens_and_leaves_nothing_behind(model, monkeypatch):
+    """Said to its end, the greeting kept the first person waiting for seconds."""
+    steps, real = [], Model.step
+    monkeypatch.setattr(Model, "step", lambda self: steps.append(1) or real(self))
+    assert warmed_up(model) is model
+    assert len(steps) == WARM <= 5
+    assert not model.writing and not model.pipeline.has_non_finished_requests()
 
 
 def test_a_stopped_reply_frees_its_place_at_once(model):

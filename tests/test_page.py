@@ -402,6 +402,19 @@ def test_an_empty_message_and_a_hundred_kilobytes(opened, words):
     expect(page.locator("#chat .bot").last).to_contain_text("more than I can take in at once")
 
 
+def test_many_messages_in_a_short_time_are_told_kindly_and_danger_still_brings_help(opened, tmp_path):
+    page = opened(viewport=PHONE)
+    with serving(ROOT / "tests/fake_space.py", tmp_path / "log", THERAGEN_MESSAGES="2") as server:
+        open_chat(page, server)
+        for number in range(3):
+            say(page, f"hello there {number}")
+            expect(page.locator("#chat .user")).to_have_count(number + 1)
+            expect(page.locator("#announced")).to_have_text("The reply has ended")
+        expect(page.locator("#chat .bot").last).to_contain_text("a lot in a short time")
+        say(page, "I want to kill myself")
+        page.locator(".help-card").wait_for()
+
+
 def test_back_leads_from_an_exercise_to_the_chat_which_is_still_there(opened, words):
     page = opened(viewport=PHONE)
     open_chat(page, words)

@@ -52,9 +52,11 @@ def view(browser, space, script: str = "", **context):
     page.goto(space.url)
     page.click("#accept")
     page.click("[data-view=human]")
-    yield page
-    assert page.faults == []
-    context.close()
+    try:
+        yield page
+        assert page.faults == []
+    finally:
+        context.close()
 
 
 def again(page) -> None:
@@ -274,18 +276,14 @@ def test_what_cannot_be_dialled_or_was_not_checked_is_shown_as_it_is(browser, sp
         words["directories"] = {"US": [{**DIRECTORIES["US"][0], "phone": "119 ext. 8", "checked": None}]}
         route.fulfill(response=answer, json=words)
 
-    context = browser.new_context(**DESKTOP, timezone_id="America/Chicago")
-    page = context.new_page()
-    page.route("**/words/*", altered)
-    page.goto(space.url)
-    page.click("#accept")
-    page.click("[data-view=human]")
-    page.select_option("#country", "US")
-    shown = page.locator("#human-found li")
-    assert "119 ext. 8" in shown.inner_text()
-    assert said["human_unchecked"] in shown.inner_text()
-    assert shown.locator("a[href^='tel:']").count() == 0
-    context.close()
+    with view(browser, space) as page:
+        page.route("**/words/*", altered)
+        again(page)
+        page.select_option("#country", "US")
+        shown = page.locator("#human-found li")
+        assert "119 ext. 8" in shown.inner_text()
+        assert said["human_unchecked"] in shown.inner_text()
+        assert shown.locator("a[href^='tel:']").count() == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from chromium import CHROMIUM, FLAGS, NEEDED, open_chat, say
 from conftest import ROOT, serving
+from test_voice import SAID, make_whisper
 
 
 pytestmark = NEEDED
@@ -49,7 +50,10 @@ for (const name of ["SpeechRecognition", "webkitSpeechRecognition", "speechSynth
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
-    with serving(ROOT / "tests/fake_space.py", tmp_path_factory.mktemp("voice") / "log") as server:
+    """A Space whose operator chose a model for speech: a tiny one, which always says the same."""
+    folder = tmp_path_factory.mktemp("voice")
+    chosen = {"THERAGEN_WHISPER": make_whisper(folder / "whisper")}
+    with serving(ROOT / "tests/fake_space.py", folder / "log", **chosen) as server:
         yield server
 
 
@@ -76,22 +80,22 @@ def chat(browser, space, script: str = FAKE_EARS + FAKE_MOUTH, whisper: bool = F
     page.faults = []
     page.on("pageerror", lambda fault: page.faults.append(str(fault)))
     page.add_init_script(script)
-    if whisper:
-        page.route(f"{space.url}/", with_whisper)
+    if not whisper:
+        page.route(f"{space.url}/", without_whisper)
     open_chat(page, space)
     page.locator("#speak").wait_for(state="attached")
-    yield page
-    assert page.faults == []
-    context.close()
+    try:
+        yield page
+        assert page.faults == []
+    finally:
+        context.close()
 
 
-def with_whisper(route) -> None:
-    """The page as the server gives it where the operator chose a model."""
+def without_whisper(route) -> None:
+    """The page as the server gives it where the operator chose no model."""
     answer = route.fetch()
-    body = answer.text()
-    if "data-whisper=" not in body:
-        body = body.replace('<header id="banner"', '<header id="banner" data-whisper="1"')
-    route.fulfill(response=answer, body=body.replace('data-whisper="0"', 'data-whisper="1"'))
+    assert 'data-whisper="1"' in answer.text()
+    route.fulfill(response=answer, body=answer.text().replace('data-whisper="1"', 'data-whisper="0"'))
 
 
 def listen(page) -> None:
@@ -323,6 +327,13 @@ def test_the_server_turns_a_recording_into_words(microphone, space, said):
     assert asked == "transcribe?language=en"
     assert 0.8 < len(samples) / 16_000 < 4  # seconds
     assert 0.02 < np.abs(samples).max() <= 1  # the beeps are in it
+
+
+def test_the_whole_way_from_the_microphone_to_the_box(microphone, space, said):
+    with chat(microphone, space, whisper=True) as page:
+        record(page, said)
+        expect(box(page)).to_have_value(SAID, timeout=60_000)  # the model is loaded now
+    assert "tea" not in space.written()
 
 
 def test_what_the_server_cannot_do_is_said(microphone, space, said):

@@ -6,6 +6,7 @@ import sys
 import threading
 import weakref
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,10 +55,8 @@ def watch(event: str, details: tuple) -> None:
 sys.addaudithook(watch)  # for good, since Python knows no way to take one back
 
 
-@pytest.fixture(scope="module")
-def whisper(tmp_path_factory) -> str:
-    """Return the folder of a Whisper of one layer; its last norm lets nothing through but the word that it always says."""
-    folder = tmp_path_factory.mktemp("whisper")
+def make_whisper(folder: Path) -> str:
+    """Save a Whisper of one layer; its last norm lets nothing through but the word that it always says."""
     merges = [("e", "a"), ("Ġ", "t"), ("Ġt", "ea")]
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges), *SPECIAL]
     number = {piece: index for index, piece in enumerate(pieces)}
@@ -83,6 +82,11 @@ def whisper(tmp_path_factory) -> str:
     model.save_pretrained(folder)
     WhisperProcessor(WhisperFeatureExtractor(feature_size=8), tokenizer).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory) -> str:
+    return make_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def client(whisper: str = "a model", load=None) -> TestClient:
