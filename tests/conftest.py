@@ -48,6 +48,18 @@ def nothing_remembered():
     screening.verdicts.clear()
 
 
+# Files that take longest, the longest first: one process reads a whole file, and a long one begun last is waited for alone.
+LONG = (
+    "training markers browser screening search faults build_dataset hardening score crossval curves learned resume "
+    "privacy page trainer openvino publish_model remote processes simulate"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}.py": place for place, name in enumerate(LONG.split())}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 def command(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the project's scripts as a user would, from the project's folder."""
     done = subprocess.run(

@@ -56,36 +56,40 @@ def build(folder, output, **options):
     return command(BUILD, "--recipe", folder / "small.yaml", "--local", folder, "--output", output, **options)
 
 
-def test_every_row_is_accounted_for(small, tmp_path):
-    build(small, tmp_path / "out")
-    report = json.loads((tmp_path / "out/report.json").read_text())
+@pytest.fixture(scope="module")
+def built(small, tmp_path_factory):
+    """What the recipe gives; made once, for tests that change nothing in it."""
+    folder = tmp_path_factory.mktemp("built") / "out"
+    build(small, folder)
+    return folder
+
+
+def test_every_row_is_accounted_for(built):
+    report = json.loads((built / "report.json").read_text())
     source = report["sources"]["counsel-chat"]
     assert source["read"] == 14
     assert source["kept"] + sum(source["dropped"].values()) == source["read"]
-    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    rejects = [json.loads(line) for line in (built / "rejects.jsonl").read_text().splitlines()]
     assert len(rejects) == sum(source["dropped"].values()) == 2
-    assert "Jo Doe" not in (tmp_path / "out/corpus/README.md").read_text()
+    assert "Jo Doe" not in (built / "corpus/README.md").read_text()
 
 
-def test_twice_gives_the_same_bytes(small, tmp_path):
-    for name in ("one", "two"):
-        build(small, tmp_path / name)
-    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file()]
+def test_twice_gives_the_same_bytes(small, built, tmp_path):
+    build(small, tmp_path / "again")
+    files = [path.relative_to(built) for path in built.rglob("*") if path.is_file()]
     assert len(files) > 4
-    assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
+    assert all((built / file).read_bytes() == (tmp_path / "again" / file).read_bytes() for file in files)
 
 
-def test_an_unchanged_build_is_not_repeated(small, tmp_path):
-    build(small, tmp_path / "out")
-    assert "up to date" in build(small, tmp_path / "out").stdout
+def test_an_unchanged_build_is_not_repeated(small, built):
+    assert "up to date" in build(small, built).stdout
 
 
-def test_a_changed_corpus_is_not_served_from_an_earlier_ones_cache(small, tmp_path):
+def test_a_changed_corpus_is_not_served_from_an_earlier_ones_cache(small, built, tmp_path):
     """Both builds are called `corpus`, as all of ours are; only what is in them differs."""
     from datasets import load_dataset
 
-    build(small, tmp_path / "one")
-    before = load_dataset(str(tmp_path / "one/corpus"), split="train")
+    before = load_dataset(str(built / "corpus"), split="train")
     changed = tmp_path / "changed"
     shutil.copytree(small, changed)
     file = changed / "counsel-chat/counselchat-data.csv"

@@ -7,11 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import learned
+import score
+import sft
+from arguments import parse
+from arguments import run as run_script
 from base_model import EMBEDDED, cache_folder
 from conftest import OFFLINE, ROOT, command
 from perplexity import Score, compare
@@ -97,7 +103,24 @@ def test_a_stranger_loads_adapter_and_corpus(loop, tmp_path):
     assert "'messages'" in done.stdout
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(loop, tmp_path):
+def ends(capsys, script: str, *arguments: object) -> tuple[int, str]:
+    """How a script ends on bad input, in this process since importing takes a new one seconds: exit code, and what it said.
+
+    Two tests below start the command itself.
+    """
+    mains = {"train/sft.py": lambda given: sft.main(*parse(given)), "train/score.py": scored}
+    with chdir(ROOT), pytest.raises(SystemExit) as ended:
+        run_script(lambda: mains[script](list(map(str, arguments))), stopped="")
+    return ended.value.code, capsys.readouterr().err
+
+
+def scored(arguments: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learned, "BUDGET", learned.BUDGET)  # main changes it
+        score.main(score.parse_options(arguments))
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(loop, tmp_path, capsys):
     out = tmp_path / "adapter"
     run = [*RECIPE, "--max_steps", "3", "--gradient_accumulation_steps", "1", "--max_length", "256"]
     run += ["--dataset_name", loop / "corpus", "--output_dir", out]
@@ -112,10 +135,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_goes_on(loop, tmp_path):
     assert list(out.glob("checkpoint-*"))
     assert not (out / "run.json").exists()
 
-    refused = command(*run, check=False)
-    assert (refused.returncode, "add --resume to go on" in refused.stderr.splitlines()[-1]) == (2, True)
-    other = command(*run, "--resume", "--learning_rate", "0.1", check=False)
-    assert (other.returncode, "other data or settings" in other.stderr.splitlines()[-1]) == (2, True)
+    code, said = ends(capsys, *run)
+    assert (code, "add --resume to go on" in said.splitlines()[-1]) == (2, True)
+    code, said = ends(capsys, *run, "--resume", "--learning_rate", "0.1")
+    assert (code, "other data or settings" in said.splitlines()[-1]) == (2, True)
 
     command(*run, "--resume")
     assert json.loads((out / "run.json").read_text())["steps"] == 3
@@ -137,11 +160,11 @@ def wait_for_first_step(process, seconds: float = 120) -> None:
         (["train/score.py", "--adapter", "build/none", "--corpus", "build/none"], "There is no corpus in build/none"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence):
-    done = command(*arguments, check=False)
-    assert done.returncode == 2
-    assert sentence in done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments, sentence, capsys):
+    code, said = ends(capsys, *arguments)
+    assert code == 2
+    assert sentence in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def test_a_base_that_is_nowhere_is_one_sentence(loop, tmp_path):
@@ -159,28 +182,24 @@ def test_a_base_that_is_nowhere_is_one_sentence(loop, tmp_path):
 
 
 def test_a_config_that_the_corpus_lacks_is_one_sentence(loop):
-    score = ["train/score.py", "--adapter", loop / "adapter", "--corpus", loop / "corpus", "--config", "full"]
-    done = command(*score, check=False)
+    options = ["train/score.py", "--adapter", loop / "adapter", "--corpus", loop / "corpus", "--config", "full"]
+    done = command(*options, check=False)
     assert (done.returncode, "has no config full" in done.stderr.strip().splitlines()[-1]) == (2, True)
 
 
-def test_unknown_recipe_key_fails(tmp_path):
+def test_unknown_recipe_key_fails(tmp_path, capsys):
     recipe = tmp_path / "typo.yaml"
     recipe.write_text((ROOT / "train/recipes/cpu.yaml").read_text() + "learning_rat: 1e-3\n")
-    done = command("train/sft.py", "--config", recipe, check=False)
-    assert done.returncode == 2
-    assert "learning_rat" in done.stderr.strip().splitlines()[-1]
+    code, said = ends(capsys, "train/sft.py", "--config", recipe)
+    assert code == 2
+    assert "learning_rat" in said.strip().splitlines()[-1]
 
 
-def test_adapter_of_another_base_is_refused(loop):
-    score = ["train/score.py", "--adapter", loop / "adapter", "--corpus", loop / "corpus", "--base", "other/base"]
-    done = command(*score, check=False)
-    assert done.returncode == 2
-    assert (
-        done.stderr.strip()
-        .splitlines()[-1]
-        .endswith(f"was trained on {EMBEDDED}, not on other/base: leave --base out.")
-    )
+def test_adapter_of_another_base_is_refused(loop, capsys):
+    options = ["train/score.py", "--adapter", loop / "adapter", "--corpus", loop / "corpus", "--base", "other/base"]
+    code, said = ends(capsys, *options)
+    assert code == 2
+    assert said.strip().splitlines()[-1].endswith(f"was trained on {EMBEDDED}, not on other/base: leave --base out.")
 
 
 def test_perplexity_weighs_tokens_not_conversations():

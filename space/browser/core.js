@@ -91,7 +91,8 @@ export const current = () => document.body.dataset.view ?? "";
 /** Show a view in place of the chat, which goes on behind it. The help above stays. */
 export function open(name) {
   const { build, bare } = views[name];
-  if (!bare && history.state?.view !== name) history.pushState({ view: name }, ""); // so that Back leads to the chat
+  // Back, and Close, lead to the chat, however many views were looked at.
+  if (!bare && history.state?.view !== name) history[history.state?.view ? "replaceState" : "pushState"]({ view: name }, "");
   document.body.dataset.view = name;
   const title = el("h2", { id: "view-title", tabindex: "-1" }, t(`${name}_title`));
   const close = bare ? null : button("close", () => history.back(), { class: "close" });
