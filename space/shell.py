@@ -22,7 +22,7 @@ from texts import text
 
 BROWSER = Path(__file__).with_name("browser")
 STYLES = ("style", "skills", "checkins", "human")
-HEAD = "".join(f'<link rel="stylesheet" href="browser/{name}.css">' for name in STYLES)
+HEAD = "<title>TheraGen</title>" + "".join(f'<link rel="stylesheet" href="browser/{name}.css">' for name in STYLES)
 HEAD += '<script type="module" src="browser/main.js"></script>'
 VIEWS = ("skills", "checkins", "human", "settings")
 

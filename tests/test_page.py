@@ -350,7 +350,8 @@ def test_a_server_that_goes_away_in_the_middle_costs_one_reply_and_not_the_talk(
         say(page, "hello there")
         reply_is_done(page)
         say(page, "talk slowly")
-        expect(page.locator("#chat .bot").last).to_contain_text("I am listening")
+        expect(page.locator("#chat .bot.message")).to_have_count(2)
+        expect(page.locator("#announced")).to_have_text("The reply begins")
         server.process.kill()
         expect(page.locator("#trouble")).to_contain_text("lost before the reply was complete")
         port = server.url.rsplit(":", 1)[1]
