@@ -25,7 +25,7 @@ import learned
 import limits
 import person
 import settings
-from conversation import answered_by_code, help_card, plain, respond
+from conversation import answered_by_code, help_card, is_card, plain, respond
 from hardening import SETTINGS, harden, launching
 from person import Person
 from screening import screen_reply
@@ -144,10 +144,8 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
             # In the browser alone: a person can wipe the screen whatever the server does.
             wiping.click(None, cancels=answers, queue=False, api_visibility="private").then(
                 **in_browser, inputs=[message, chat], outputs=[message, chat], js=f"(...now) => theragen.{how}(...now)"
-            )
-        stop.click(None, cancels=answers, queue=False, api_visibility="private").then(
-            **in_browser, js="() => theragen.ended()"
-        )
+            ).then(**in_browser, inputs=chat, outputs=chat, js="chat => theragen.emptied(chat)")
+        stop.click(None, cancels=answers, queue=False, api_visibility="private")
         page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
         gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
     return page
@@ -174,13 +172,16 @@ def receive(message: str, history: list[dict], choices: dict | None) -> list[dic
 
 
 def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
+    history = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
     if not message.strip():
         return history
-    first = not any(entry.get("role") == "user" for entry in history)
     history = [*history, {"role": "user", "content": message}]
     card = help_card(person.introduced(history, who), who.country, who.language)
-    if not card and first and who.context:  # what they say of themselves may call for help too; once is enough
-        card = help_card(person.introduced([], who), who.country, who.language)
+    if not card and not any(
+        is_card(entry) for entry in history
+    ):  # what they say of themselves may call for it; once is enough
+        about = person.introduced([], who)
+        card = next(filter(None, (help_card([said], who.country, who.language) for said in about)), "")
     if card:
         counters.help_shown()
         history.append({"role": "assistant", "content": card})

@@ -161,7 +161,11 @@ def launching(state: Callable[[], str], chosen: Settings) -> dict:
     """Return the arguments of Gradio's `launch`: closed as above, guarded, with our part of the page and `/health`, which says the word `state` gives."""
     server = {
         "middleware": [Middleware(guard.Guard, dress=shell.dressing(chosen))],
-        "routes": [*guard.routes(state, chosen.metrics, chosen.feedback), *shell.routes(), *voice.routes(chosen.whisper)],
+        "routes": [
+            *guard.routes(state, chosen.metrics, chosen.feedback),
+            *shell.routes(),
+            *voice.routes(chosen.whisper),
+        ],
         "lifespan": sweeping,
         "docs_url": None,
         "redoc_url": None,

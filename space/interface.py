@@ -46,9 +46,9 @@ def language_for(accepted: str) -> str:
     'pt'
     """
     weighted = []
-    for part in accepted.split(","):
+    for part in accepted[:200].split(","):
         found = re.fullmatch(r"\s*([a-zA-Z]{2,3})(?:-[\w-]+)?\s*(?:;\s*q=([01](?:\.\d{0,3})?)\s*)?", part)
-        if found and found[1].lower() in languages():
+        if found and found[1].lower() in languages() and float(found[2] or 1):
             weighted.append((float(found[2] or 1), found[1].lower()))
     return max(weighted, key=lambda pair: pair[0])[1] if weighted else "en"
 

@@ -42,7 +42,7 @@ def danger_confirmed_in(replies: list[str], answer: str) -> str:
     said = without_html(replies[-1]).rstrip() if replies else ""
     for language in sorted(languages()):
         if any(said.endswith(question) for question in grave_questions(language)):
-            return language if says_yes(answer, language) or says_yes(answer, "en") else ""
+            return language if any(says_yes(answer, spoken) for spoken in languages()) else ""
     return ""
 
 

@@ -4,6 +4,7 @@ It stands in the document before Gradio's own code is fetched, so help is on scr
 JavaScript is off. What it shows beyond that is made in the browser (browser/main.js).
 """
 
+import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -49,7 +50,10 @@ def dressing(chosen: Settings) -> Callable[[bytes, str], bytes]:
         direction = interface.languages().get(language, {"dir": "ltr"})["dir"]
         page = page.replace(b'lang="en"', f'lang="{language}" dir="{direction}"'.encode(), 1)
         page = page.replace(b"</head>", f"{HEAD}</head>".encode(), 1)
-        return page.replace(b"<gradio-app", body(language, chosen).encode() + b"<gradio-app", 1)
+        ours = body(language, chosen).encode()
+        if b"<gradio-app" in page:
+            return page.replace(b"<gradio-app", ours + b"<gradio-app", 1)
+        return re.sub(rb"<body[^>]*>", lambda opened: opened[0] + ours, page, count=1)
 
     return dress
 
@@ -73,7 +77,7 @@ def body(language: str, chosen: Settings) -> str:
   <div id="help-bar">{helplines.bar_html(chosen.country, language)}</div>
   <div id="help-side">
     <label id="country-label"><span>{said("help_lines_for")}</span> <select id="country" autocomplete="off">{options}</select></label>
-    <button type="button" id="exit" title="{said("quick_exit_explain", key="Esc")}">{said("quick_exit")}</button>
+    <a id="exit" href="https://www.wikipedia.org/" rel="noreferrer" title="{said("quick_exit_explain", key="Esc")}">{said("quick_exit")}</a>
   </div>
 </aside>
 <header id="banner" data-feedback="{feedback}" data-written="{written}" data-whisper="{int(bool(chosen.whisper))}">
@@ -81,7 +85,7 @@ def body(language: str, chosen: Settings) -> str:
   <p id="banner-text">{escape(text("banner", language))}</p>
   <nav id="views" aria-label="TheraGen">{buttons}</nav>
 </header>
-<noscript><p id="no-script">{said("no_script")}</p></noscript>
+<noscript><style>#country-label, #views {{ display: none; }}</style><p id="no-script">{said("no_script")}</p></noscript>
 <div id="view" role="region" hidden></div>
 <p id="announced" role="status" aria-live="polite" class="unseen"></p>
 """

@@ -199,6 +199,58 @@ def test_trying_again_in_danger_shows_help_again_and_asks_no_model(opened, words
     assert words.written() == before
 
 
+def test_danger_named_while_a_reply_is_written_keeps_its_card(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "talk slowly")
+    expect(page.locator("#chat .bot").last).to_contain_text("I am listening")
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    page.wait_for_timeout(2500)
+    assert page.locator(".help-card").is_visible()
+    assert page.locator("#chat .user.message").all_inner_texts() == ["talk slowly", "I want to kill myself"]
+    assert words.written().rstrip().endswith("closed")
+
+
+def test_stop_is_no_failure_and_a_talk_that_was_cleared_stays_cleared(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, "talk slowly")
+    expect(page.locator("#announced")).to_have_text("The reply begins")
+    page.click("#stop")
+    page.wait_for_timeout(1000)
+    assert page.locator("#trouble").inner_text() == ""
+    page.evaluate("""() => {
+        const fetched = window.fetch;
+        window.fetch = async (what, ...rest) => {
+            if (String(what.url ?? what).endsWith('/cancel')) await new Promise(done => setTimeout(done, 700));
+            return fetched(what, ...rest);
+        };
+    }""")
+    page.click("#retry")
+    expect(page.locator("#announced")).to_have_text("The reply begins")
+    page.click("#clear")
+    page.wait_for_timeout(2500)
+    assert page.locator("#chat .message").count() == 0
+    assert page.locator("#trouble").inner_text() == ""
+    say(page, "hello there")
+    reply_is_done(page)
+    assert page.locator("#chat .user.message").all_inner_texts() == ["hello there"]
+
+
+@pytest.mark.parametrize("path", ["queue/join", "queue/data"])
+def test_a_proxy_that_answers_in_the_servers_place_costs_one_reply(opened, words, path):
+    page = opened()
+    open_chat(page, words)
+    page.route(f"**/{path}*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    say(page, "hello there")
+    expect(page.locator("#trouble")).to_contain_text("did not come through")
+    page.unroute(f"**/{path}*")
+    page.click("#retry")
+    reply_is_done(page)
+    assert page.locator("#chat .user.message").count() == 1
+
+
 def test_my_last_message_can_be_changed(opened, words):
     page = opened()
     open_chat(page, words)

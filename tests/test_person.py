@@ -80,6 +80,22 @@ def test_danger_in_what_they_say_of_themselves_brings_help_once():
     assert again[-1]["role"] == "user"
 
 
+def test_danger_that_is_added_later_or_stands_in_the_name_brings_help_too():
+    begun = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+    assert is_card(app.receive("it rained today", begun, {"context": DANGER})[-1])
+    assert is_card(app.receive("it rained today", begun, {"name": "i want to kill myself"})[-1])
+
+
+@pytest.mark.parametrize("history", ["x", None, ["hello"], [None], [{"role": 3}], {"a": 1}])
+def test_a_malformed_history_keeps_nobody_from_help(history):
+    assert is_card(app.receive(DANGER, history, None)[-1])
+
+
+def test_a_yes_in_the_persons_own_language_answers_the_pages_question():
+    card = app.receive("quiero morirme", [], {"language": "de"})
+    assert is_card(app.receive("sí", card, {"language": "de"})[-1])
+
+
 def test_a_message_is_screened_alone_whatever_stands_before_it():
     calm = {"context": "I like tea, long walks, my two cats and the sea. " * 12, "style": "listen"}
     assert is_card(app.receive(DANGER, [], calm)[-1])
@@ -99,6 +115,7 @@ def test_help_comes_in_the_language_of_the_page():
         ("en;q=0.2, hi;q=0.9", "hi"),
         ("xx;q=9, \x00, ;;;q=", "en"),
         ("zh-Hant-TW, en", "zh"),
+        ("de;q=0, fr;q=0.1", "fr"),
     ],
 )
 def test_the_page_opens_in_the_language_of_the_browser(accepted, language):

@@ -6,10 +6,16 @@ import { choices } from "./settings.js";
 
 const STARTERS = ["sleep", "worry", "lonely", "grief", "argument", "stress", "low", "someone", "begin"];
 
+const LONG = 3000; // milliseconds after which a stopped reply is taken for gone
+
 let sending = ""; // the message that is on its way
 let draft = ""; // what stood in the box when an earlier message was asked again
+let anew = false; // the message that goes next takes the place of the last one
+let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
+let letGo = () => {};
+let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
 
 const box = () => document.querySelector("#message textarea");
 const replies = () => document.querySelectorAll("#chat .bot");
@@ -39,6 +45,7 @@ function lastOfThePerson(chat) {
 /** Put words in the box as if they had been typed, and send them if asked to. */
 export function write(text, { send = false } = {}) {
   const place = box();
+  if (send && place.value.trim()) draft = place.value;
   Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(place, text);
   place.dispatchEvent(new Event("input", { bubbles: true }));
   if (send) setTimeout(() => document.getElementById("send").click(), 50); // once the box has told its owner
@@ -71,16 +78,43 @@ function ends(said = t("reply_ended")) {
   if (said) setTimeout(offer, 100); // once the last words are on the page
 }
 
+/** The reply is not wanted any more. */
+function stops(said) {
+  if (!replying) return;
+  gone = new Promise((done) => {
+    letGo = done;
+    setTimeout(done, LONG);
+  });
+  ends(said);
+}
+
+/** Stop a reply and wait until it is gone: it would write its own idea of the talk over the message that comes next, and over a help card. */
+async function halt() {
+  if (replying) document.getElementById("stop").click();
+  await gone;
+}
+
+function wipe() {
+  wiped = true;
+  sending = draft = "";
+  unoffer();
+  return ["", []];
+}
+
 /** The steps of app.py. Each returns the values of the components that its step reads or writes, in their order. */
 const steps = {
-  sending(message, chat) {
-    if (message.trim()) {
-      begins();
-      sending = message;
-      announce(t("writing"));
-    } else announce(t("empty_message"));
-    if (!message.trim()) trouble(t("empty_message"));
-    return [message, chat, personal()];
+  async sending(message, chat) {
+    if (!message.trim()) {
+      trouble(t("empty_message"));
+      return [message, chat, personal()];
+    }
+    await halt();
+    const before = wiped ? [] : anew ? chat.slice(0, lastOfThePerson(chat)) : chat;
+    wiped = anew = false;
+    begins();
+    sending = message;
+    announce(t("writing"));
+    return [message, before, personal()];
   },
   /** The message has arrived: the box is emptied of it, and of nothing that was typed since. */
   sent(now) {
@@ -89,25 +123,34 @@ const steps = {
     return left;
   },
   asking(chat) {
+    if (!replying) throw new Error("stopped before it began");
     return [chat, personal()];
   },
   ended: () => ends(),
+  /** Also what Gradio calls when a reply was stopped. */
   failed(why) {
+    letGo();
+    if (!replying) return;
     ends("");
     trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
   },
-  again(message, chat) {
+  /** Put the last message in the box to be sent again; it stays on the page until it has arrived. */
+  async again(message, chat) {
+    await halt();
     const last = lastOfThePerson(chat);
     if (last < 0) return [message, chat];
-    draft = message;
-    return [plain(chat[last].content), chat.slice(0, last)];
+    const text = plain(chat[last].content);
+    if (message !== text) draft = message;
+    anew = true;
+    return [text, chat];
   },
-  edit(message, chat) {
+  async edit(message, chat) {
+    await halt();
     const last = lastOfThePerson(chat);
     if (last < 0) return [message, chat];
     unoffer();
     setTimeout(() => box().focus(), 100);
-    return [plain(chat[last].content), chat.slice(0, last)];
+    return [[plain(chat[last].content), message.trim()].filter(Boolean).join("\n\n"), chat.slice(0, last)];
   },
   async copy(chat) {
     try {
@@ -123,20 +166,21 @@ const steps = {
     trouble(t("download_note"));
   },
   cleared() {
-    ends("");
-    unoffer();
     trouble("");
     setTimeout(() => box().focus(), 100);
-    return ["", []];
+    return wipe();
   },
   forgotten(message, chat) {
     if (!confirm(t("forget_confirm"))) return [message, chat];
     kept.forget();
     dispatchEvent(new Event("forgotten"));
-    ends("");
-    unoffer();
     setTimeout(() => trouble(t("forgotten")), 100);
-    return ["", []];
+    return wipe();
+  },
+  /** After clearing: what a stopped reply wrote meanwhile goes, too. */
+  async emptied(chat) {
+    await gone;
+    return wiped ? [] : chat;
   },
 };
 
@@ -235,6 +279,12 @@ function tend() {
 
 export function startChat() {
   window.theragen = steps;
+  // Before Gradio hears of it, since for Gradio a reply that is stopped has failed.
+  const stopping = { stop: () => t("reply_ended"), clear: () => "", forget: () => "" };
+  document.addEventListener("click", (event) => {
+    const pressed = event.target.closest?.("#stop, #clear, #forget");
+    if (pressed) stops(stopping[pressed.id]());
+  }, true);
   let wait = 0;
   let built = false;
   new MutationObserver(() => {

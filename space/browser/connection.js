@@ -38,12 +38,20 @@ function mended(answer) {
   return new Response(stream, { status: answer.status, headers: answer.headers });
 }
 
+function eventIn(text) {
+  try {
+    return JSON.parse(text).event_id;
+  } catch {
+    return ""; // a proxy's own page
+  }
+}
+
 export function mendConnections() {
   const fetched = window.fetch;
   window.fetch = async (what, options) => {
     const path = new URL(what.url ?? what, location.href).pathname;
     if (!path.includes("/gradio_api/")) return fetched(what, options);
-    if (path.endsWith("/cancel")) waiting.delete(JSON.parse(options.body).event_id); // stopping is no failure
+    if (path.endsWith("/cancel")) waiting.delete(eventIn(options?.body)); // stopping is no failure
     let answer;
     try {
       answer = await fetched(what, options);
@@ -51,7 +59,8 @@ export function mendConnections() {
       if (fault.name === "AbortError") throw fault;
       return path.endsWith("/queue/data") ? new Response(failures(), { headers: EVENT }) : new Response(LOST, { status: 503 });
     }
-    if (path.endsWith("/queue/join") && answer.ok) waiting.add((await answer.clone().json()).event_id);
-    return path.endsWith("/queue/data") && answer.ok ? mended(answer) : answer;
+    if (path.endsWith("/queue/join") && answer.ok) waiting.add(eventIn(await answer.clone().text()));
+    if (!path.endsWith("/queue/data")) return answer;
+    return answer.ok && answer.body ? mended(answer) : new Response(failures(), { headers: EVENT }); // refused: a flood, a proxy
   };
 }

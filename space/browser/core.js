@@ -80,6 +80,7 @@ export function announce(text) {
 
 const views = {};
 const listeners = [];
+let asked = 0;
 
 /** Name a view of the page: `build()` returns its nodes each time it is opened; the title is the text NAME_title. `bare` ones can't be closed. */
 export function view(name, build, { bare = false } = {}) {
@@ -136,13 +137,17 @@ export function worded(then) {
 
 /** Fetch the page's words in a language and put them everywhere; without a connection the old ones stay. */
 export async function speak(language) {
+  const mine = ++asked;
+  const shown = current();
   const answer = await fetch(`words/${language}`);
   if (!answer.ok) throw new Error(answer.status);
-  words = await answer.json();
+  const given = await answer.json();
+  if (mine !== asked) return; // another one was chosen meanwhile
+  words = given;
   document.documentElement.lang = words.language;
   document.documentElement.dir = words.dir;
   for (const then of listeners) then();
-  if (current()) open(current());
+  if (shown && current() === shown) open(shown);
 }
 
 /** Give a text to the person as a file, made here. */

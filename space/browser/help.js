@@ -18,11 +18,17 @@ function showBar() {
 export const linesAsText = () =>
   [...document.querySelectorAll("#help-bar li")].map((line) => line.textContent.trim()).join("\n");
 
-/** Leave at once: nothing of the talk stays on the screen, and this page's entry in the history becomes the other one. */
-export function leave() {
+/** Leave at once: nothing of the talk stays on the screen, and the entry in the history that is shown now becomes the other page's. */
+export function leave(event) {
+  event?.preventDefault();
   document.body.replaceChildren();
   document.title = "";
-  location.replace(NEUTRAL);
+  try {
+    window.top.location.replace(NEUTRAL); // not only the frame that a Space is shown in
+  } catch {
+    window.open(NEUTRAL, "_blank", "noopener");
+    location.replace(NEUTRAL);
+  }
 }
 
 export function startHelp() {

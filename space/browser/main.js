@@ -14,7 +14,17 @@ import { startVoice } from "./voice.js";
 mendConnections();
 startHelp();
 startChat();
-await speak(chosenLanguage());
+const chat = document.querySelector("gradio-app");
+if (chat) chat.inert = true; // until the notice was read
+for (let wait = 1000; ; wait = Math.min(2 * wait, 30_000)) {
+  try {
+    await speak(chosenLanguage());
+    break;
+  } catch {
+    await new Promise((done) => setTimeout(done, wait));
+  }
+}
+if (chat) chat.inert = false;
 startNotice();
 startSettings();
 startSkills();

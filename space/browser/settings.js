@@ -36,10 +36,15 @@ function settings() {
     "select",
     {
       id: "language",
-      onchange: async (event) => {
-        choose("language", event.target.value);
-        await speak(event.target.value);
-        document.getElementById("language")?.focus();
+      onchange: async ({ target }) => {
+        try {
+          await speak(target.value);
+          choose("language", target.value);
+          document.getElementById("language")?.focus();
+        } catch {
+          target.value = words.language;
+          saved.textContent = t("offline");
+        }
       },
     },
     languages,
