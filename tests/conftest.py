@@ -48,16 +48,20 @@ def nothing_remembered():
     screening.verdicts.clear()
 
 
-# Files that take longest, the longest first: one process reads a whole file, and a long one begun last is waited for alone.
+# Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.
 LONG = (
-    "training markers browser screening search faults build_dataset hardening score crossval curves learned resume "
-    "privacy page trainer openvino publish_model remote processes simulate"
-)
+    "training markers page browser build_dataset faults screening search publish_model trainer score hardening space "
+    "resume crossval page_human page_checkins openvino curves remote processes learned skills voice interface simulate"
+).split()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # xdist's own order is by number of tests, and the slowest files have few
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {f"test_{name}.py": place for place, name in enumerate(LONG.split())}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
 
 
 def command(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

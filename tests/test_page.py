@@ -1,5 +1,7 @@
 """What stands around the chat, in Chromium, on a phone and a desk: the notice, help, the way out, choices, languages, bad days of a browser."""
 
+import time
+
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -220,13 +222,7 @@ def test_stop_is_no_failure_and_a_talk_that_was_cleared_stays_cleared(opened, wo
     page.click("#stop")
     page.wait_for_timeout(1000)
     assert page.locator("#trouble").inner_text() == ""
-    page.evaluate("""() => {
-        const fetched = window.fetch;
-        window.fetch = async (what, ...rest) => {
-            if (String(what.url ?? what).endsWith('/cancel')) await new Promise(done => setTimeout(done, 700));
-            return fetched(what, ...rest);
-        };
-    }""")
+    page.route("**/cancel", lambda route: (time.sleep(1), route.continue_()))  # a slow network
     page.click("#retry")
     expect(page.locator("#announced")).to_have_text("The reply begins")
     page.click("#clear")

@@ -7,6 +7,7 @@ const LOST = JSON.stringify({ error: "lost", detail: "lost" });
 const EVENT = { "content-type": "text/event-stream" };
 
 const waiting = new Set(); // ids of what the server was asked for and has not finished
+const stopped = new Set(); // of what it was asked to stop, and may go on with until it hears of that
 
 /** What the server would have sent, had each of these failed there. */
 function failures() {
@@ -15,7 +16,7 @@ function failures() {
   return [...said, { msg: "close_stream" }].map((event) => `data: ${JSON.stringify(event)}\n\n`).join("");
 }
 
-/** Pass a stream of events on; one that ends too early ends in failures of whatever still waited for it. */
+/** Pass a stream of events on, without those of a reply that was stopped: each would write the old talk on the page. One that ends too early ends in failures of whatever still waited for it. */
 function mended(answer) {
   const reader = answer.body.getReader();
   const [decoder, encoder] = [new TextDecoder(), new TextEncoder()];
@@ -30,8 +31,12 @@ function mended(answer) {
       }
       const lines = (line + decoder.decode(value, { stream: true })).split("\n");
       line = lines.pop();
-      for (const one of lines) if (one.includes('"process_completed"')) waiting.delete(/"event_id": ?"(\w+)"/.exec(one)?.[1]);
-      controller.enqueue(value);
+      const passed = lines.filter((one) => {
+        const id = /"event_id": ?"(\w+)"/.exec(one)?.[1];
+        if (one.includes('"process_completed"')) waiting.delete(id);
+        return !stopped.has(id);
+      });
+      controller.enqueue(encoder.encode(passed.map((one) => `${one}\n`).join("")));
     },
     cancel: (reason) => reader.cancel(reason),
   });
@@ -51,7 +56,11 @@ export function mendConnections() {
   window.fetch = async (what, options) => {
     const path = new URL(what.url ?? what, location.href).pathname;
     if (!path.includes("/gradio_api/")) return fetched(what, options);
-    if (path.endsWith("/cancel")) waiting.delete(eventIn(options?.body)); // stopping is no failure
+    if (path.endsWith("/cancel")) {
+      const id = eventIn(options?.body);
+      waiting.delete(id); // stopping is no failure
+      stopped.add(id);
+    }
     let answer;
     try {
       answer = await fetched(what, options);
