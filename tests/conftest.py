@@ -49,10 +49,34 @@ def nothing_remembered():
 
 
 # Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.
-LONG = (
-    "training markers page browser build_dataset faults screening search publish_model trainer score hardening space "
-    "resume crossval page_human page_checkins openvino curves remote processes learned skills voice interface simulate"
-).split()
+LONG = [
+    "training",
+    "markers",
+    "page",
+    "browser",
+    "build_dataset",
+    "faults",
+    "screening",
+    "search",
+    "publish_model",
+    "trainer",
+    "score",
+    "hardening",
+    "space",
+    "resume",
+    "crossval",
+    "page_human",
+    "page_checkins",
+    "openvino",
+    "curves",
+    "remote",
+    "processes",
+    "learned",
+    "skills",
+    "voice",
+    "interface",
+    "simulate",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
