@@ -49,34 +49,10 @@ def nothing_remembered():
 
 
 # Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.
-LONG = [
-    "training",
-    "markers",
-    "page",
-    "browser",
-    "build_dataset",
-    "faults",
-    "screening",
-    "search",
-    "publish_model",
-    "trainer",
-    "score",
-    "hardening",
-    "space",
-    "resume",
-    "crossval",
-    "page_human",
-    "page_checkins",
-    "openvino",
-    "curves",
-    "remote",
-    "processes",
-    "learned",
-    "skills",
-    "voice",
-    "interface",
-    "simulate",
-]
+LONG = (
+    "training markers page browser build_dataset faults screening search publish_model trainer score hardening space "
+    "resume crossval page_human page_checkins page_voice page_skills openvino curves remote processes learned simulate"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -84,8 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.name, len(LONG)))
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG.split())}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 def command(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
