@@ -275,7 +275,6 @@ def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
 def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     """Open the page and stay until stopped; exits with 2 when the port is taken."""
     harden()
-    read_rules()
     for problem in chosen.problems:
         log.warning(problem)
     port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
@@ -294,11 +293,12 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
         os._exit(2)  # the loading thread would keep the process alive
     sys.stdout.write(f"TheraGen is on {address}\n")
     sys.stdout.flush()
+    read_rules()
     page.block_thread()
 
 
 def read_rules() -> None:
-    """Read the rules and the learned tier now, not while the first person waits."""
+    """Read the rules and the learned tier before the first person writes; who is quicker waits for what their message needs."""
     help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
     screen_reply("Hello.")
     learned.second_is_quick()

@@ -18,9 +18,10 @@ HERE = Path(__file__).parent
 
 def loaded(name: str) -> dict:
     try:
-        return json.loads((HERE / name).read_text(encoding="utf-8"))
+        found = json.loads((HERE / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 @cache

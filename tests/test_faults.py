@@ -68,7 +68,10 @@ DAMAGE = {
         "time_zones__json": None,
         "heavy__json": "null",
         "privacy__md": None,
-        "style__css": None,
+        "interface__json": "[]",
+        "skills__json": "{",
+        "checkins__json": None,
+        "directories__json": None,
     },
     "learned tier": {"learned__safetensors": "x" * 1000, "learned_second__safetensors": None},
 }

@@ -17,6 +17,7 @@ from conftest import command
 from conversation import help_card
 from engine import Loaded
 from fake_endpoint import endpoint_server
+from person import Person
 from readable import as_text, page
 from safe_mode import QUESTIONS
 from settings import Settings
@@ -182,8 +183,8 @@ def test_the_history_is_the_page_s():
     engine, on_page = Sentences(), []
     turns = held(person(*messages), engine)
     for message in messages:
-        _, on_page = receive(message, on_page, "US")
-        *_, on_page = reply_to(on_page, room_for(Ready(Sentences()), Settings()), b"client")
+        on_page = receive(message, on_page, {"country": "US"})
+        *_, on_page = reply_to(on_page, Person("US"), room_for(Ready(Sentences()), Settings()), b"client")
     assert simulate.messages_of(turns) == on_page
     assert [turn["card"] for turn in turns] == [False, True, False, False, True]
     assert text("safe_mode") == engine.asked[-1][0]["content"], "risk stands: the model is told to be careful"
