@@ -81,7 +81,7 @@ $(VECTORS): $(READY)
 test: $(LOOP)/base $(VECTORS)
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y chromium; } >/dev/null 2>&1 || true
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	@$(LOCAL) OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(LOCAL) OMP_NUM_THREADS=1 $(PY) -m pytest -n 4 --dist loadfile
 
 safety: | $(READY)
 	@$(PY) benchmarks/safety.py
