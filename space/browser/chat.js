@@ -14,6 +14,7 @@ let anew = false; // the message that goes next takes the place of the last one
 let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
+let rest = 0;
 let letGo = () => {};
 let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
 
@@ -264,6 +265,10 @@ function tend() {
   if (("talking" in document.body.dataset) !== talking) {
     if (talking) document.body.dataset.talking = "";
     else delete document.body.dataset.talking;
+  }
+  if (wiped && talking && !replying) {
+    clearTimeout(rest); // what Gradio had received before it heard of the stop is written late
+    rest = setTimeout(() => wiped && !replying && document.getElementById("clear").click(), 200);
   }
   const log = chat.querySelector("[aria-live]:not([aria-live=off])");
   log?.setAttribute("aria-live", "off"); // else every new word would be read out
