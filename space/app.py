@@ -101,6 +101,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
 
         private = {"api_visibility": "private", "show_progress": "hidden"}
         in_browser = {"fn": None, "queue": False, **private}
+        both = {"inputs": [message, chat], "outputs": [message, chat]}
         answers = []
 
         def ask_then(start) -> None:
@@ -130,21 +131,16 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
 
         for start in (message.submit, send.click):
             ask_then(start)
-        ask_then(
-            retry.click(
-                **in_browser, inputs=[message, chat], outputs=[message, chat], js="(...now) => theragen.again(...now)"
-            ).then
-        )
-        edit.click(
-            **in_browser, inputs=[message, chat], outputs=[message, chat], js="(...now) => theragen.edit(...now)"
-        )
+        ask_then(retry.click(**in_browser, **both, js="(...now) => theragen.again(...now)").then)
+        edit.click(**in_browser, **both, js="(...now) => theragen.edit(...now)")
         copy.click(**in_browser, inputs=chat, js="chat => theragen.copy(chat)")
         download.click(**in_browser, inputs=chat, js="chat => theragen.download(chat)")
         for wiping, how in ((clear, "cleared"), (forget, "forgotten")):
             # In the browser alone: a person can wipe the screen whatever the server does.
-            wiping.click(None, cancels=answers, queue=False, api_visibility="private").then(
-                **in_browser, inputs=[message, chat], outputs=[message, chat], js=f"(...now) => theragen.{how}(...now)"
-            ).then(**in_browser, inputs=chat, outputs=chat, js="chat => theragen.emptied(chat)")
+            wiped = wiping.click(None, cancels=answers, queue=False, api_visibility="private").then(
+                **in_browser, **both, js=f"(...now) => theragen.{how}(...now)"
+            )
+            wiped.then(**in_browser, inputs=chat, outputs=chat, js="chat => theragen.emptied(chat)")
         stop.click(None, cancels=answers, queue=False, api_visibility="private")
         page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
         gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
@@ -176,13 +172,12 @@ def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
     if not message.strip():
         return history
     history = [*history, {"role": "user", "content": message}]
-    card = help_card(person.introduced(history, who), who.country, who.language)
-    if not card and not any(
+    asked = [person.introduced(history, who)]
+    if not any(
         is_card(entry) for entry in history
-    ):  # what they say of themselves may call for it; once is enough
-        about = person.introduced([], who)
-        card = next(filter(None, (help_card([said], who.country, who.language) for said in about)), "")
-    if card:
+    ):  # what they say of themselves may call for help too; once is enough
+        asked += ([said] for said in person.introduced([], who))
+    if card := next(filter(None, (help_card(turns, who.country, who.language) for turns in asked)), ""):
         counters.help_shown()
         history.append({"role": "assistant", "content": card})
     return history

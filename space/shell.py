@@ -6,6 +6,7 @@ JavaScript is off. What it shows beyond that is made in the browser (browser/mai
 
 import re
 from collections.abc import Callable
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -45,15 +46,18 @@ def dressing(chosen: Settings) -> Callable[[bytes, str], bytes]:
     Where Gradio's page isn't as we know it, ours comes first in the document all the same.
     """
 
+    @cache
+    def ours(language: str) -> bytes:
+        return body(language, chosen).encode()
+
     def dress(page: bytes, accepted: str) -> bytes:
         language = interface.language_for(accepted)
         direction = interface.languages().get(language, {"dir": "ltr"})["dir"]
         page = page.replace(b'lang="en"', f'lang="{language}" dir="{direction}"'.encode(), 1)
         page = page.replace(b"</head>", f"{HEAD}</head>".encode(), 1)
-        ours = body(language, chosen).encode()
         if b"<gradio-app" in page:
-            return page.replace(b"<gradio-app", ours + b"<gradio-app", 1)
-        return re.sub(rb"<body[^>]*>", lambda opened: opened[0] + ours, page, count=1)
+            return page.replace(b"<gradio-app", ours(language) + b"<gradio-app", 1)
+        return re.sub(rb"<body[^>]*>", lambda opened: opened[0] + ours(language), page, count=1)
 
     return dress
 

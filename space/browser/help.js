@@ -3,7 +3,6 @@
 import { t, words, worded } from "./core.js";
 
 const ANYWHERE = "ZZ";
-const NEUTRAL = "https://www.wikipedia.org/"; // what somebody who looks over a shoulder sees next
 const MUCH = 0.4; // of the screen
 const TWICE = 700; // milliseconds between two presses of the key
 
@@ -20,14 +19,15 @@ export const linesAsText = () =>
 
 /** Leave at once: nothing of the talk stays on the screen, and the entry in the history that is shown now becomes the other page's. */
 export function leave(event) {
-  event?.preventDefault();
+  event.preventDefault();
+  const { href } = document.getElementById("exit"); // what somebody who looks over a shoulder sees next
   document.body.replaceChildren();
   document.title = "";
   try {
-    window.top.location.replace(NEUTRAL); // not only the frame that a Space is shown in
+    window.top.location.replace(href); // not only the frame that a Space is shown in
   } catch {
-    window.open(NEUTRAL, "_blank", "noopener");
-    location.replace(NEUTRAL);
+    window.open(href, "_blank", "noopener");
+    location.replace(href);
   }
 }
 
@@ -42,7 +42,7 @@ export function startHelp() {
   document.getElementById("exit").addEventListener("click", leave);
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.repeat) return;
-    if (event.timeStamp - pressed < TWICE) leave();
+    if (event.timeStamp - pressed < TWICE) leave(event);
     pressed = event.timeStamp;
   });
   // What gets the focus must not be hidden under the help; where the help takes much of the screen, it scrolls along.
