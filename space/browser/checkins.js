@@ -1,6 +1,6 @@
 // Check-ins: questionnaires and a slider for mood. Answers live in the form alone; kept are a date and a sum, if the person saves them.
 
-import { announce, button, current, download, el, kept, open, savedNote, t, today, view, words } from "./core.js";
+import { announce, around, button, current, download, el, kept, open, savedNote, t, today, view, words } from "./core.js";
 
 const DAY = 86_400_000;
 const KEPT = "checkins"; // [{date, id, score}], the mood among them
@@ -203,9 +203,8 @@ const toList = () => button("back", () => show(...list()), { class: "quiet" });
 
 /** Titles and names are English in every language of the page. */
 function origin({ source, licence }) {
-  const [before, behind] = t("source").split("{source}");
   const said = `${source.title}, ${source.year}. ${licence.attribution}`;
-  return el("p", { class: "small" }, before, el("span", { lang: "en", dir: "ltr" }, said), behind);
+  return el("p", { class: "small" }, around("source", "source", el("span", { lang: "en", dir: "ltr" }, said)));
 }
 
 /** Everything kept: pictures, a table of the same, the way to take it along and to delete it. */

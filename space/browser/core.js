@@ -11,6 +11,12 @@ export function t(name, slots = {}) {
   return (words.texts[name] ?? name).replace(/\{(\w+)\}/g, (whole, slot) => slots[slot] ?? whole);
 }
 
+/** A text of the page with a node in its slot. */
+export function around(name, slot, node) {
+  const [before, behind] = t(name).split(`{${slot}}`);
+  return [before, node, behind];
+}
+
 /** An element: el("button", { type: "button", onclick }, "Save"). Attributes that are null or false are left out; text is never read as HTML. */
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);

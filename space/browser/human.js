@@ -1,6 +1,6 @@
 // Bring a person in: a summary in the person's own words, questions to take along, and where professionals are found. Nothing of it is sent.
 
-import { button, current, download, el, kept, savedNote, t, today, view, words } from "./core.js";
+import { around, button, current, download, el, kept, savedNote, t, today, view, words } from "./core.js";
 import { country } from "./help.js";
 
 const FIELDS = ["what", "since", "helps", "ask", "take"];
@@ -136,12 +136,6 @@ function entry({ name, kind, url, phone, languages, note, source, checked }) {
       checked ? around("human_checked", "date", day(checked)) : t("human_unchecked"),
     ),
   );
-}
-
-/** A text of the page with a node in its slot. */
-function around(name, slot, node) {
-  const [before, behind] = t(name).split(`{${slot}}`);
-  return [before, node, behind];
 }
 
 const day = (date) => el("time", { dir: "ltr", datetime: date }, date);

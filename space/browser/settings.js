@@ -1,6 +1,6 @@
 // How a person wants to be answered: sent with each message, kept here only if they want it.
 
-import { el, kept, speak, t, view, words } from "./core.js";
+import { button, el, kept, speak, t, view, words } from "./core.js";
 
 const NONE = { language: "", pace: "", style: "", name: "", context: "", theme: "", size: "100" };
 const SIZES = ["100", "115", "130", "150"];
@@ -58,14 +58,10 @@ function settings() {
     if (!keep.checked) kept.remove("choices");
     saved.textContent = keep.checked ? t(kept.set("choices", chosen) ? "saved" : "not_saved") : "";
   });
-  const dark = el("button", {
-    type: "button",
-    id: "theme",
-    onclick: () => {
-      choose("theme", document.body.classList.contains("dark") ? "light" : "dark");
-      look();
-    },
-  }, t("theme"));
+  const dark = button("theme", () => {
+    choose("theme", document.body.classList.contains("dark") ? "light" : "dark");
+    look();
+  }, { id: "theme" });
   const size = el("select", { id: "size", onchange: (event) => { choose("size", event.target.value); look(); } },
     SIZES.map((value) => el("option", { value, selected: value === chosen.size }, `${value} %`)));
   return [

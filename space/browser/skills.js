@@ -1,6 +1,6 @@
 // The exercises: a list, and each one opened in its place. What a person writes in one stays in the page, and on the device only if they save it.
 
-import { announce, button, download, el, kept, open, savedNote, t, today, view, words } from "./core.js";
+import { announce, around, button, download, el, kept, open, savedNote, t, today, view, words } from "./core.js";
 import { linesAsText } from "./help.js";
 
 const PARTS = ["in", "hold", "out"]; // of a breath, in their order
@@ -86,8 +86,7 @@ function exercise(one) {
 
 /** Titles are English in every language of the page. */
 function source({ title, year }) {
-  const [before, behind] = t("source").split("{source}");
-  return el("p", { class: "small" }, before, el("bdi", { lang: "en" }, `${title}, ${year}`), behind);
+  return el("p", { class: "small" }, around("source", "source", el("bdi", { lang: "en" }, `${title}, ${year}`)));
 }
 
 const steps = (one) => el("ol", {}, one.texts.steps.map((step) => el("li", {}, step)));
