@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import time
 
 import numpy as np
 import pytest
@@ -26,10 +27,10 @@ MISSED_BY_RULES = [
 
 @pytest.fixture
 def fresh():
-    for cached in (learned.load, learned.second_is_quick):
+    for cached in (learned.load, learned.found_quick):
         cached.cache_clear()
     yield
-    for cached in (learned.load, learned.second_is_quick):
+    for cached in (learned.load, learned.found_quick):
         cached.cache_clear()
 
 
@@ -130,6 +131,23 @@ def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog,
     monkeypatch.setattr(learned, "BUDGET", 0.0 if fault == "slow" else learned.BUDGET)
     assert not learned.second_is_quick()
     assert "second model" in caplog.text and "marker" not in caplog.text
+
+
+def test_others_who_keep_the_machine_busy_do_not_make_it_slow(fresh, monkeypatch):
+    real = learned.forward
+    monkeypatch.setattr(learned, "forward", lambda *given: time.sleep(2 * learned.BUDGET) or real(*given))
+    assert learned.second_is_quick()
+
+
+def test_a_machine_found_too_slow_is_timed_again(fresh, monkeypatch):
+    now = {"seconds": 9.0, "time": 1_000.0}
+    monkeypatch.setattr(learned, "seconds_to_read_a_window", lambda model: now["seconds"])
+    monkeypatch.setattr(learned.time, "monotonic", lambda: now["time"])
+    assert not learned.second_is_quick()
+    now["seconds"] = 0.01
+    assert not learned.second_is_quick()
+    now["time"] += learned.AGAIN
+    assert learned.second_is_quick()
 
 
 def test_a_soft_reply_rule_takes_a_second_sign(fresh, monkeypatch, tmp_path):
