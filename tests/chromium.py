@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
 
@@ -17,6 +18,8 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
+
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 expect.set_options(timeout=30_000)
 
@@ -41,3 +44,15 @@ def say(page, text):
     box = page.locator("#message textarea")
     box.fill(text)
     box.press("Enter")
+
+
+def violations(page, within: str | None = None) -> list[str]:
+    """What axe-core has against the page, or against the part of it that a selector names, by WCAG 2.2 AA."""
+    page.evaluate("scrollTo(0, 0)")  # half under the help, a button would count as too small
+    found = Axe().run(page, within, options={"runOnly": WCAG}).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}" for one in found]
+
+
+def stored(page) -> str:
+    """All that the page has kept in this browser."""
+    return page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")

@@ -75,6 +75,16 @@ def test_a_heavy_reply_is_hidden_until_opened(page, words):
     page.get_by_text("He was murdered").wait_for()
 
 
+def test_a_heavy_reply_opened_while_it_is_written_stays_open_until_closed(page, words):
+    open_chat(page, words)
+    say(page, "tell me a story slowly")
+    page.locator("#chat details.heavy summary").click()
+    page.get_by_text("word20").wait_for()
+    page.locator("#chat details.heavy summary").click()
+    expect(page.locator("#chat .bot").last).to_contain_text("word30")
+    assert not page.get_by_text("word30").is_visible()
+
+
 def test_stop_ends_the_engine(page, words):
     open_chat(page, words)
     closed = words.written().count("closed")

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 
 
-FOLDERS = ("space", "data", "train")
+FOLDERS = ("space", "data", "train", "hub")
 # Gradio's server, whose middleware is its seam; the openai client's transport; what the Hub installs where it lends GPUs.
 BROUGHT = ("starlette", "httpx2", "spaces")
 

@@ -4,17 +4,15 @@ import time
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from chromium import NEEDED, open_chat, say
+from chromium import NEEDED, open_chat, say, stored, violations
 from conftest import ROOT, serving
 
 
 pytestmark = NEEDED
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 PICTURES = ROOT / "build/pictures"
 
 
@@ -42,19 +40,9 @@ def opened(browser):
         context.close()
 
 
-def stored(page) -> str:
-    return page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})")
-
-
 def reply_is_done(page):
     expect(page.locator("#chat .bot").last).to_contain_text("word39")
     expect(page.locator("#announced")).to_have_text("The reply has ended")
-
-
-def violations(page) -> list[str]:
-    page.evaluate("scrollTo(0, 0)")  # half under the help, a button would count as too small
-    found = Axe().run(page, options=RULES).response["violations"]
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}" for one in found]
 
 
 def test_the_notice_comes_first_and_help_stands_above_it(opened, words):
@@ -120,6 +108,25 @@ def test_the_notice_is_said_again_after_hours(opened, words, minor, hours, said)
     expect(page.locator("#reminder")).to_contain_text(said)
     page.locator("#reminder button").click()
     expect(page.locator("#reminder")).to_have_count(0)
+
+
+@pytest.mark.parametrize("talked", [True, False])
+def test_a_break_is_proposed_once_to_who_has_talked_for_long(opened, words, talked):
+    page = opened()
+    page.clock.install()
+    open_chat(page, words)
+    if talked:
+        say(page, "hello there")
+        reply_is_done(page)
+    page.clock.fast_forward(44 * 60_000)
+    expect(page.locator("#reminder")).to_have_count(0)
+    page.clock.run_for(3 * 60_000)
+    expect(page.locator("#reminder")).to_have_count(int(talked))
+    if talked:
+        expect(page.locator("#reminder")).to_contain_text("a short break")
+        page.locator("#reminder button").click()
+        page.clock.run_for(5 * 60_000)
+        expect(page.locator("#reminder")).to_have_count(0)
 
 
 @pytest.mark.parametrize("way", ["button", "key"])

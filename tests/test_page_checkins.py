@@ -6,10 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from chromium import NEEDED, open_chat
+from chromium import NEEDED, open_chat, violations
 from conftest import ROOT, serving
 
 
@@ -374,12 +373,6 @@ def test_accessible_in_every_state(visit, language, scheme, viewport):
     page.click("#checkins .primary")
     states.append(violations(page))
     assert states == [[], [], []]
-
-
-def violations(page) -> list:
-    tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
-    page.evaluate("scrollTo(0, 0)")  # what is half under the help bar would count as too small
-    return Axe().run(page, options={"runOnly": tags}).response["violations"]
 
 
 def test_nothing_is_wider_than_a_small_phone_and_everything_can_be_hit(visit):

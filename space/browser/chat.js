@@ -14,12 +14,14 @@ let anew = false; // the message that goes next takes the place of the last one
 let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
+let unfolded = false; // the heavy reply that is being written was opened: every new word builds it anew, closed
 let rest = 0;
 let letGo = () => {};
 let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
 
 const box = () => document.querySelector("#message textarea");
 const replies = () => document.querySelectorAll("#chat .bot");
+const lastFold = () => [...replies()].at(-1)?.querySelector("details.heavy");
 
 /** What a turn says as text, whether the page or the server made it. */
 function plain(content) {
@@ -65,7 +67,7 @@ function personal() {
 
 function begins() {
   replying = true;
-  begun = false;
+  begun = unfolded = false;
   document.body.dataset.replying = "";
   unoffer();
   trouble("");
@@ -270,6 +272,7 @@ function tend() {
     clearTimeout(rest); // what Gradio had received before it heard of the stop is written late
     rest = setTimeout(() => wiped && !replying && document.getElementById("clear").click(), 200);
   }
+  if (unfolded && lastFold()) lastFold().open = true;
   const log = chat.querySelector("[aria-live]:not([aria-live=off])");
   log?.setAttribute("aria-live", "off"); // else every new word would be read out
   log?.setAttribute("tabindex", "0");
@@ -289,6 +292,8 @@ export function startChat() {
   document.addEventListener("click", (event) => {
     const pressed = event.target.closest?.("#stop, #clear, #forget");
     if (pressed) stops(stopping[pressed.id]());
+    const fold = event.target.closest?.("details.heavy > summary")?.parentNode;
+    if (fold && fold === lastFold()) unfolded = !fold.open;
   }, true);
   let wait = 0;
   let built = false;
