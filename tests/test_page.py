@@ -351,6 +351,9 @@ def test_another_language_changes_everything_at_once(opened, words, language, di
     say(page, "I want to kill myself")
     page.locator(".help-card").wait_for()
     assert "I'm really glad" not in page.locator(".help-card").inner_text()
+    side = "getComputedStyle(document.querySelector(name)).direction"
+    for part in ("#message textarea", "#chat", ".help-card", "#acts"):
+        assert page.evaluate(f"name => {side}", part) == direction, part
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
@@ -620,11 +623,11 @@ def test_every_screen_is_accessible(opened, words, language, scheme):
     assert {where: what for where, what in found.items() if what} == {}
 
 
-def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words):
-    page = opened(viewport={"width": 320, "height": 640})
-    open_chat(page, words)
+@pytest.mark.parametrize("language", ["en", "ar", "de"])
+def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words, language):
+    """320 pixels wide with letters of twice the size: what WCAG's reflow and resize ask for, and more, since they ask for one of them."""
+    page = opened(viewport={"width": 320, "height": 640}, locale=language)
+    page.goto(words.url)
     page.evaluate("document.documentElement.style.fontSize = '200%'")
-    for view in ("skills", "checkins", "human", "settings"):
-        page.click(f"[data-view={view}]")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 330, view
-        page.locator(".close").click()
+    for screen in all_screens(page):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, screen
