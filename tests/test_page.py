@@ -148,6 +148,31 @@ def test_quick_exit_leaves_at_once_and_nothing_comes_back(opened, words, way):
     assert "hello there" not in page.content()
 
 
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_quick_exit_leaves_the_frame_that_a_space_is_shown_in(opened, words, lets_go):
+    """Where the frame may not lead its page elsewhere, a window opens in front of it, and nothing is left in the frame."""
+    page = opened()
+    allowed = "allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts"
+    more = " allow-top-navigation-by-user-activation" if lets_go else ""
+    framing = f'<title>Spaces</title><iframe src="{words.url}" sandbox="{allowed}{more}" width="1000" height="800"></iframe>'
+    page.context.route("https://www.wikipedia.org/**", lambda route: route.fulfill(body="<title>elsewhere</title>"))
+    page.context.route("https://huggingface.co/**", lambda route: route.fulfill(body=framing, content_type="text/html"))
+    page.goto("https://huggingface.co/spaces/org/theragen")
+    frame = page.frame_locator("iframe")
+    frame.locator("#accept").click()
+    frame.locator("#message textarea").fill("hello there")
+    frame.locator("#message textarea").press("Enter")
+    expect(frame.locator("#chat .bot").last).to_contain_text("word39")
+    if lets_go:
+        frame.locator("#exit").click()
+        page.wait_for_url("https://www.wikipedia.org/")
+        return
+    with page.expect_popup() as opening:
+        frame.locator("#exit").click()
+    assert opening.value.url == "https://www.wikipedia.org/"
+    expect(frame.locator("body")).not_to_contain_text("hello there")
+
+
 def test_one_press_of_the_key_leaves_nothing(opened, words):
     page = opened()
     open_chat(page, words)
