@@ -154,9 +154,13 @@ def test_quick_exit_leaves_the_frame_that_a_space_is_shown_in(opened, words, let
     page = opened()
     allowed = "allow-forms allow-modals allow-popups allow-popups-to-escape-sandbox allow-same-origin allow-scripts"
     more = " allow-top-navigation-by-user-activation" if lets_go else ""
-    framing = f'<title>Spaces</title><iframe src="{words.url}" sandbox="{allowed}{more}" width="1000" height="800"></iframe>'
+    framing = (
+        f'<title>Spaces</title><iframe src="{words.url}" sandbox="{allowed}{more}" width="1000" height="800"></iframe>'
+    )
     page.context.route("https://www.wikipedia.org/**", lambda route: route.fulfill(body="<title>elsewhere</title>"))
-    page.context.route("https://huggingface.co/**", lambda route: route.fulfill(body=framing, content_type="text/html"))
+    page.context.route(
+        "https://huggingface.co/**", lambda route: route.fulfill(body=framing, content_type="text/html")
+    )
     page.goto("https://huggingface.co/spaces/org/theragen")
     frame = page.frame_locator("iframe")
     frame.locator("#accept").click()
@@ -379,6 +383,10 @@ def test_another_language_changes_everything_at_once(opened, words, language, di
     side = "getComputedStyle(document.querySelector(name)).direction"
     for part in ("#message textarea", "#chat", ".help-card", "#acts"):
         assert page.evaluate(f"name => {side}", part) == direction, part
+    page.locator("#about button").click()
+    page.locator("#about .prose").first.wait_for()
+    assert page.evaluate(f"name => {side}", "#about .prose") == "ltr"
+    assert ("Englisch" if language == "de" else "الإنجليزية") in page.locator("#about button").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 

@@ -242,6 +242,8 @@ function rate(name, rating) {
   );
 }
 
+const inThisLanguage = (language) => new Intl.DisplayNames([words.language], { type: "language" }).of(language);
+
 /** Gradio's parts take their words from the browser's language; another one that the person chose is put over them. */
 function label() {
   for (const name of ["send", "stop", "speak", "retry", "edit_last", "copy", "download", "read_aloud", "clear", "forget"]) {
@@ -254,7 +256,7 @@ function label() {
     place.setAttribute("aria-label", t("message_label"));
   }
   const about = document.querySelector("#about button span");
-  if (about && about.textContent !== t("about")) about.textContent = t("about");
+  if (about) about.textContent = words.language === "en" ? t("about") : `${t("about")} (${inThisLanguage("en")})`; // what is under it is English
   const banner = document.getElementById("banner-text");
   banner.textContent = t("banner");
 }
