@@ -656,6 +656,19 @@ def test_every_screen_is_accessible(opened, words, language, scheme):
     assert {where: what for where, what in found.items() if what} == {}
 
 
+@pytest.mark.parametrize("size", [(844, 390), (568, 320), (390, 500)])
+def test_on_a_small_screen_the_talk_comes_into_sight(opened, words, size):
+    """A phone on its side, or with its keyboard up: who wrote sees the card, and the next reply, without having to look for them."""
+    page = opened(viewport=dict(zip(("width", "height"), size, strict=True)))
+    open_chat(page, words)
+    for sent, shown in (("I want to kill myself", ".help-card"), ("hello there", "#chat .bot >> text=word39")):
+        say(page, sent)
+        page.locator(shown).last.wait_for()
+        page.wait_for_timeout(300)
+        chat, bar = page.locator("#chat").bounding_box(), page.locator("#help").bounding_box()
+        assert min(chat["y"] + chat["height"], size[1]) - max(chat["y"], bar["y"] + bar["height"], 0) >= 120, sent
+
+
 @pytest.mark.parametrize("language", ["en", "ar", "de"])
 def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words, language):
     """320 pixels wide with letters of twice the size: what WCAG's reflow and resize ask for, and more, since they ask for one of them."""

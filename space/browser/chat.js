@@ -6,6 +6,7 @@ import { choices } from "./settings.js";
 
 const STARTERS = ["sleep", "worry", "lonely", "grief", "argument", "stress", "low", "someone", "begin"];
 
+const ENOUGH = 120; // pixels of the talk that must be in sight when it goes on
 const LONG = 3000; // milliseconds after which a stopped reply is taken for gone
 
 let sending = ""; // the message that is on its way
@@ -14,6 +15,7 @@ let anew = false; // the message that goes next takes the place of the last one
 let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
+let brought = false;
 let unfolded = false; // the heavy reply that is being written was opened: every new word builds it anew, closed
 let rest = 0;
 let letGo = () => {};
@@ -67,7 +69,7 @@ function personal() {
 
 function begins() {
   replying = true;
-  begun = unfolded = false;
+  begun = brought = unfolded = false;
   document.body.dataset.replying = "";
   unoffer();
   trouble("");
@@ -256,9 +258,18 @@ function label() {
     place.setAttribute("aria-label", t("message_label"));
   }
   const about = document.querySelector("#about button span");
-  if (about) about.textContent = words.language === "en" ? t("about") : `${t("about")} (${inThisLanguage("en")})`; // what is under it is English
+  const named = words.language === "en" ? t("about") : `${t("about")} (${inThisLanguage("en")})`; // what is under it is English
+  if (about && about.textContent !== named) about.textContent = named;
   const banner = document.getElementById("banner-text");
   banner.textContent = t("banner");
+}
+
+/** On a phone on its side, who writes does not see the talk: what comes now, maybe a help card, must not stay above the screen. */
+function bring(chat) {
+  const { top, bottom } = chat.getBoundingClientRect();
+  const help = document.getElementById("help");
+  const covered = help.classList.contains("scrolls") ? 0 : help.offsetHeight;
+  if (Math.min(bottom, visualViewport.height) - Math.max(top, covered) < ENOUGH) chat.scrollIntoView({ block: "end" });
 }
 
 /** Gradio builds its part later, and builds parts of it anew: what it makes is seen to whenever it changes. */
@@ -275,6 +286,10 @@ function tend() {
     rest = setTimeout(() => wiped && !replying && document.getElementById("clear").click(), 200);
   }
   if (unfolded && lastFold()) lastFold().open = true;
+  if (replying && talking && !brought) {
+    brought = true;
+    bring(chat);
+  }
   const log = chat.querySelector("[aria-live]:not([aria-live=off])");
   log?.setAttribute("aria-live", "off"); // else every new word would be read out
   log?.setAttribute("tabindex", "0");
@@ -305,8 +320,8 @@ export function startChat() {
       if (!built && document.getElementById("starters") && words.texts.close) {
         built = true;
         showStarters();
-        label();
       }
+      if (built) label();
       tend();
     });
   }).observe(document.querySelector("gradio-app"), { childList: true, subtree: true, characterData: true });
