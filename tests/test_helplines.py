@@ -168,7 +168,6 @@ def test_fixed_texts_hold_no_number_and_say_that_nobody_clinical_has_seen_them()
 
 NAMES = [
     "banner",
-    "privacy_notice",
     "imminent",
     "risk",
     "risk_again",
@@ -219,7 +218,7 @@ def test_a_slot_left_out_leaves_help(slots):
 
 
 TRANSLATED = [
-    *("in_danger", "local_number", "united_states", "anywhere", "banner", "privacy_notice", "imminent", "risk"),
+    *("in_danger", "local_number", "united_states", "anywhere", "banner", "imminent", "risk"),
     *("risk_again", "risk_again_2", "risk_again_3", "distress", "other_person", "harm_now", "overdose", "harm_others"),
     *("child", "self_harm", "eating_disorder", "psychosis", "are_you_human", "model_failed", "no_model", "busy"),
     *("pause", "flood", "unsent", "too_long", "waking", "cut", "heavy"),

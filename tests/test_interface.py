@@ -83,6 +83,20 @@ def test_every_text_is_there_short_and_plain(language):
         assert not re.search(r"[<>\n]|&\w+;", text), name
 
 
+def test_every_text_is_shown_somewhere():
+    """By its name, or by a name put together from one: `starter_${name}`."""
+    files = [
+        path for path in (ROOT / "space").rglob("*") if path.suffix in (".py", ".js") or path.name == "checkins.json"
+    ]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r"""["'`]([a-z]\w*)["'`]""", code))
+    made = set(re.findall(r"`([a-z_]*)\$\{[^`]*?\}([a-z_]*)`", code)) | set(
+        re.findall(r'f"([a-z_]+)\{[^\n]*\}([a-z_]*)"', code)
+    )
+    shapes = [f"{start}\\w+{end}" for start, end in made if start or end]
+    assert [name for name in ENGLISH if name not in named and not any(re.fullmatch(one, name) for one in shapes)] == []
+
+
 @in_every_language
 def test_no_number_and_no_address(language):
     for name, text in LANGUAGES[language]["texts"].items():
