@@ -36,6 +36,10 @@ class Engine(Protocol):
     def stream(self, messages: list[dict]) -> Iterator[str]: ...
 
 
+class NoTimeLeft(Exception):
+    """The GPU is a lent one, and for now none is to be had."""
+
+
 class Loaded(NamedTuple):
     """What came of loading: an engine, or the sentence that says what is missing."""
 

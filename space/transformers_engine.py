@@ -1,5 +1,6 @@
 """transformers on a GPU or a CPU: the adapter merged into its base, and one worker that writes all replies."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,10 @@ from base_model import best_dtype, cores, resolve
 from batching import Worker
 from gguf_model import ends_of
 from prompts import decode, encode
+
+
+START = 10  # seconds until the first token on a lent GPU, by guess
+SLOW = 10  # tokens a second there, by guess
 
 
 class TransformersEngine:
@@ -67,14 +72,29 @@ def revision_of(settings, adapter: Path | None) -> str:
 
 
 def lent(start):
-    """Return what writes a reply on a GPU that is lent for it; written by ZeroGPU's documentation, never run there.
+    """Return what writes a reply on a GPU that is lent for it; written by ZeroGPU's documentation and package, never run there.
 
-    Each call runs in a process of its own, in which no worker lives on: replies are not batched.
+    Each call runs in a process of its own, in which no worker lives on: replies are not batched. Raises `NoTimeLeft` where
+    the visitor's share is used up, or no GPU came free.
     """
+    import gradio
     import spaces
 
-    @spaces.GPU(duration=60)
+    @spaces.GPU(duration=seconds_asked)
     def tokens(prompt: list[int], limit: int) -> Iterator[int]:
         yield from start().tokens(prompt, limit)
 
-    return tokens
+    def if_lent(prompt: list[int], limit: int) -> Iterator[int]:
+        try:
+            yield from tokens(prompt, limit)
+        except gradio.Error as refusal:
+            if not re.search("quota|credits|queue", refusal.title):
+                raise
+            raise engine.NoTimeLeft(refusal.title) from refusal
+
+    return if_lent
+
+
+def seconds_asked(prompt: list[int], limit: int) -> int:
+    """Seconds of a GPU for one reply: a visitor who has fewer left gets none, so no more than a slow reply takes."""
+    return START + limit // SLOW

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import conversation
 from conversation import help_card, read, respond, sentences_that_pass, split
+from engine import NoTimeLeft
 from safe_mode import QUESTIONS
 from texts import text
 
@@ -193,6 +194,15 @@ def test_engine_that_breaks_keeps_what_was_said_and_offers_help():
 
 def test_silent_engine_ends_in_words():
     assert len(last(respond([user("hello")], Words()))) > 20
+
+
+@pytest.mark.parametrize(("error", "name"), [(NoTimeLeft("quota"), "no_time"), (MemoryError(), "model_failed")])
+def test_what_was_said_stands_and_why_it_ends_is_told(error, name):
+    for language in ("en", "de"):
+        assert (
+            last(respond([user("hello")], Words("I hear you. ", error=error), language))
+            == f"I hear you. \n\n{text(name, language)}"
+        )
 
 
 def test_closing_a_reply_closes_the_engine():

@@ -6,8 +6,10 @@ from contextlib import closing
 from itertools import islice, pairwise
 from pathlib import Path
 
+import gradio
 import pytest
 import torch
+from spaces.zero.gradio import error as refusal
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import base_model
@@ -241,3 +243,29 @@ def test_cores_are_the_containers_share(tmp_path, monkeypatch, files, cores):
 
 def test_the_embedded_base_says_that_it_is_tiny():
     assert "very small" in engine.described(EMBEDDED, None)
+
+
+@pytest.mark.parametrize(
+    ("title", "raised"),
+    [
+        ("ZeroGPU quota exceeded", engine.NoTimeLeft),
+        ("ZeroGPU pending credits exceeded", engine.NoTimeLeft),
+        ("ZeroGPU queue timeout", engine.NoTimeLeft),
+        ("GPU task aborted", gradio.Error),
+    ],
+)
+def test_a_gpu_that_is_not_lent_is_told_from_one_that_fails(title, raised):
+    def refused():
+        raise refusal(title, "You have exceeded your free ZeroGPU quota (26s requested vs. 3s left).")
+
+    with pytest.raises(raised):
+        list(transformers_engine.lent(refused)([1, 2], 160))
+
+
+def test_a_lent_gpu_writes_what_the_worker_does(model, prompts):
+    lent = transformers_engine.lent(lambda: worker(model))
+    assert list(lent(prompts[0], 5)) == generated(model, prompts[0], 5)
+
+
+def test_no_more_of_a_lent_gpu_is_asked_for_than_a_reply_takes():
+    assert transformers_engine.seconds_asked([1] * 4000, engine.MAX_NEW_TOKENS) < 30
