@@ -18,9 +18,12 @@ from texts import languages, text
 MOST_TURNS = 400  # of a conversation, the newest; a browser could send any number
 DEADLINE = 90.0  # seconds for one reply; then what was said so far stands
 PULSE = 0.05  # seconds; what the page does for a yield costs as much as two tokens of the embedded base
+FEW = 4  # replies at once; with more, each pulses the less often, or the page would do nothing else
 LOOK_BACK = 40  # characters, in whole sentences, read together with the next one, so that harm split over two is seen
 HELP = '<div class="help-card">'
 SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
+
+writing: set[object] = set()  # one for each reply that is being written
 
 # Kinds of finding with a text of their own; any other gets the text of its level.
 OWN_TEXT = {"child", "eating-disorder", "harm-now", "harm-others", "overdose", "psychosis", "self-harm"}
@@ -123,7 +126,9 @@ def respond(history: list[dict], engine: Engine, language: str = "en", wishes: s
     """
     shown = cover = question = ""
     told = -PULSE
+    this = object()
     try:
+        writing.add(this)
         turns, person = read(history), said(history)
         if answer := answered_by_code(history):
             yield answer
@@ -140,7 +145,7 @@ def respond(history: list[dict], engine: Engine, language: str = "en", wishes: s
             for grown in sentences_that_pass(pieces, bool(question), language):
                 if grown != shown:
                     shown, cover = grown, folded(grown, person, language)
-                elif time.monotonic() - told < PULSE:
+                elif time.monotonic() - told < PULSE * max(1, len(writing) / FEW):
                     continue
                 told = time.monotonic()
                 yield cover
@@ -150,6 +155,8 @@ def respond(history: list[dict], engine: Engine, language: str = "en", wishes: s
         counters.failed(error)
         why = "no_time" if isinstance(error, NoTimeLeft) else "model_failed"
         yield "\n\n".join(filter(None, [cover, text(why, language), question]))
+    finally:
+        writing.discard(this)
 
 
 def sentences_that_pass(pieces: Iterator[str], drop_questions: bool = False, language: str = "en") -> Iterator[str]:

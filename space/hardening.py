@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 from gradio.queueing import Queue
 from gradio.state_holder import SessionState
@@ -46,8 +47,18 @@ def harden() -> None:
     constants.HF_HUB_DISABLE_TELEMETRY = True  # read from the environment when it was imported
     # Gradio copies each session's last chat into a dictionary that lives until 10,000 newer sessions push it out.
     SessionState._update_value_in_config = lambda self, key, value: None
+    SessionState.__init__ = without_links(SessionState.__init__)
     Queue.process_events = emptied_after(Queue.process_events)
     silence()
+
+
+def without_links(begin: Callable) -> Callable:
+    """For links to a session, which are closed here, Gradio describes each part of the page anew for everyone who comes: a quarter of its time."""
+
+    def init(self, blocks):
+        begin(self, SimpleNamespace(default_config=blocks.default_config, blocks={}))
+
+    return init
 
 
 def emptied_after(process: Callable) -> Callable:

@@ -31,7 +31,7 @@ class WordEngine:
                     raise RuntimeError(f"cannot answer {message}")
                 if "out of memory" in message:
                     raise MemoryError
-                time.sleep(120 if "hang" in message else 0.2 if "slowly" in message else 0.01)
+                time.sleep(120 if "hang" in message.split() else 0.2 if "slowly" in message else 0.01)
                 sys.stdout.write(f"word {number}\n")
                 sys.stdout.flush()
                 beginning = "He was murdered in the harbour. " if "story" in message else "I am listening. "
