@@ -4,6 +4,7 @@ python space/app.py                                   # base model alone
 THERAGEN_ADAPTER=build/embedded/adapter python space/app.py
 """
 
+import asyncio
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,7 +118,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
             )
             # Said by the browser, which knows it also when the server can't be reached.
             read.failure(**in_browser, js="() => theragen.failed('unsent')")
-            read.success(**in_browser, inputs=message, outputs=message, js="box => theragen.sent(box)")
+            read.success(**in_browser, inputs=[message, chat], outputs=message, js="(...now) => theragen.sent(...now)")
             reply = read.success(
                 answer,
                 [chat, choices],
@@ -142,7 +144,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
             )
             wiped.then(**in_browser, inputs=chat, outputs=chat, js="chat => theragen.emptied(chat)")
         stop.click(None, cancels=answers, queue=False, api_visibility="private")
-        page.load(lambda: notice(room.loading, chosen), outputs=status, concurrency_limit=None, **private)
+        page.load(partial(notice, room.loading, chosen), outputs=status, concurrency_limit=None, **private)
         gr.api(chat_api, api_name="chat", api_description=ask.__doc__, concurrency_limit=None)
     return page
 
@@ -257,10 +259,13 @@ def readiness(loading: "Future[engine.Loaded]") -> str:
     return "ready" if loading.result().engine else "no model"
 
 
-def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
-    """Say what replies come from, or plainly what is missing or was not understood."""
+async def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
+    """Say what replies come from, or plainly what is missing or was not understood.
+
+    Everybody who opens the page waits here while the model loads: a thread for each would leave none for reading a message.
+    """
     try:
-        loaded = loading.result(timeout=PATIENCE)
+        loaded = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(loading)), PATIENCE)
     except NotReady:
         return "The model is still loading."
     source = f"Replies: {loaded.engine.description}." if loaded.engine else text("no_model", reason=loaded.reason)

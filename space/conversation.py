@@ -21,12 +21,13 @@ PULSE = 0.05  # seconds; what the page does for a yield costs as much as two tok
 FEW = 4  # replies at once; with more, each pulses the less often, or the page would do nothing else
 LOOK_BACK = 40  # characters, in whole sentences, read together with the next one, so that harm split over two is seen
 HELP = '<div class="help-card">'
-SENTENCE_END = re.compile(r"[.!?…。！？][\"')\]]*\s+|\n+")
+SENTENCE_END = re.compile(r"[.!?…؟][\"')\]]*\s+|[。！？।][”’」』\"')\]]*\s*|\n+")
 
 writing: set[object] = set()  # one for each reply that is being written
 
 # Kinds of finding with a text of their own; any other gets the text of its level.
 OWN_TEXT = {"child", "eating-disorder", "harm-now", "harm-others", "overdose", "psychosis", "self-harm"}
+LOUD = {"overdose", "psychosis"}  # which call for more than the text for somebody about to end their life
 
 
 def read(history: list[dict]) -> list[dict]:
@@ -75,7 +76,7 @@ def help_card(history: list[dict], country: str, language: str = "en") -> str:
         if not name:
             return ""
         language = page if page != "en" else language
-        if name == "risk" and any(is_card(entry) for entry in history):
+        if name == "risk" and any(is_card(entry) for entry in history) and is_about_self(screen(turns[:-1]).findings):
             return card(next_again(answered, language), country, language, next_question(answered, language))
         return card(name, country, language)
     except Exception:  # an error means: show help
@@ -89,6 +90,8 @@ def fixed_text(turns: list[str]) -> tuple[str, str]:
         return "", "en"
     now = [finding for finding in screening.findings if finding.turn == len(turns) - 1]
     kinds = [finding.kind for finding in now if finding.kind in OWN_TEXT]
+    if screening.now == "imminent" and is_about_self(now[:1]):  # nothing quieter may stand in its place
+        kinds = [kind for kind in kinds if kind in LOUD]
     if now and all(finding.subject == "other" for finding in now):
         return "other_person", language_of(now)
     return (kinds[0].replace("-", "_") if kinds else screening.now), language_of(now)

@@ -110,18 +110,6 @@ def zones() -> dict[str, str]:
         return {}
 
 
-def plain_text(country: str) -> str:
-    """The same help without links, for the {helplines} slot of a reply."""
-    numbers = emergency(country)
-    parts = [f"Emergency: {' or '.join(numbers) or 'your local emergency number'}"]
-    for line in lines(country)[:SHOWN]:
-        ways = " or ".join([*line["phones"], *filter(None, [line["text"]])])
-        parts.append(f"{line['service']}: {ways}")
-    if not numbers:
-        parts.append(f"United States: {ELSEWHERE}")
-    return "\n".join(f"- {part}" for part in [*parts, "Lines in other countries: https://findahelpline.com"])
-
-
 def known_numbers() -> set[str]:
     """The digits of every number a person may be shown."""
     known = {ELSEWHERE}

@@ -56,7 +56,9 @@ def dressing(chosen: Settings) -> Callable[[bytes, str], bytes]:
         page = page.replace(b'lang="en"', f'lang="{language}" dir="{direction}"'.encode(), 1)
         page = page.replace(b"</head>", f"{HEAD}</head>".encode(), 1)
         if b"<gradio-app" in page:
-            return page.replace(b"<gradio-app", ours(language) + b"<gradio-app", 1)
+            return page.replace(
+                b"<gradio-app", ours(language) + b"<gradio-app inert", 1
+            )  # until our part of the page is there
         return re.sub(rb"<body[^>]*>", lambda opened: opened[0] + ours(language), page, count=1)
 
     return dress
@@ -90,6 +92,7 @@ def body(language: str, chosen: Settings) -> str:
   <nav id="views" aria-label="TheraGen">{buttons}</nav>
 </header>
 <noscript><style>#country-label, #views {{ display: none; }}</style><p id="no-script">{said("no_script")}</p></noscript>
+<p id="opening">{said("not_opened")}</p>
 <div id="view" role="region" hidden></div>
 <p id="announced" role="status" aria-live="polite" class="unseen"></p>
 """

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import conversation
-from conversation import help_card, read, respond, sentences_that_pass, split
+from conversation import fixed_text, help_card, read, respond, sentences_that_pass, split
 from engine import NoTimeLeft
 from safe_mode import QUESTIONS
 from texts import text
@@ -194,6 +194,43 @@ def test_engine_that_breaks_keeps_what_was_said_and_offers_help():
 
 def test_silent_engine_ends_in_words():
     assert len(last(respond([user("hello")], Words()))) > 20
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "I'm going to kill myself tonight. I cut myself again.",
+        "I ate and had to throw up. I am going to end my life tonight.",
+        "I will kill myself tonight because he beats me every day",
+    ],
+)
+def test_nothing_quieter_stands_in_the_place_of_the_text_for_imminent_danger(message):
+    assert fixed_text([message])[0] == "imminent"
+
+
+def test_one_in_danger_and_an_overdose_is_told_what_to_do_about_that():
+    assert fixed_text(["I just swallowed forty of my pills because I want to die"])[0] == "overdose"
+
+
+@pytest.mark.parametrize("earlier", ["My friend wants to kill herself", "I cut myself again last night"])
+def test_a_first_word_of_dying_is_no_repeat_whatever_card_came_before(earlier):
+    history = [
+        user(earlier),
+        {"role": "assistant", "content": help_card([user(earlier)], "US")},
+        user("I want to die too"),
+    ]
+    card = help_card(history, "US")
+    assert "tel:988" in card
+    assert "still with you" not in card
+
+
+@pytest.mark.parametrize(
+    "reply", ["我在听。你今天过得怎么样？", "मैं सुन रहा हूँ। आज कैसा रहा?", "أنا أسمعك. كيف كان يومك؟ خذ وقتك."]
+)
+def test_replies_in_other_scripts_come_sentence_by_sentence_too(reply):
+    grown = list(sentences_that_pass(iter(reply)))
+    assert grown[-1] == reply
+    assert len(set(grown)) >= 3  # nothing, the first sentence, all
 
 
 @pytest.mark.parametrize(("error", "name"), [(NoTimeLeft("quota"), "no_time"), (MemoryError(), "model_failed")])

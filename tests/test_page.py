@@ -84,7 +84,7 @@ def test_declining_keeps_nothing_and_leads_to_people(opened, words):
 def test_accepting_is_remembered_in_this_browser_until_the_notice_changes(opened, words):
     page = opened()
     open_chat(page, words)
-    assert '\\"version\\":\\"1\\"' in stored(page)
+    assert '\\"version\\":\\"2\\"' in stored(page)
     page.reload()
     page.locator("#message textarea").wait_for()
     assert not page.locator("#accept").is_visible()
@@ -654,6 +654,129 @@ def test_every_screen_is_accessible(opened, words, language, scheme):
             page.screenshot(path=PICTURES / f"{screen}-{language}-{scheme}-{kind}.png")
     assert len(found) == 20
     assert {where: what for where, what in found.items() if what} == {}
+
+
+DANGER = "I want to kill myself"
+
+
+@pytest.fixture
+def slow(opened, words):
+    """A talk of one message on a network on which a message takes two seconds to be read."""
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    say(page, "hello there")
+    reply_is_done(page)
+    page.route("**/run/predict*", lambda route: (time.sleep(2), route.continue_()))
+    return page
+
+
+def shows_danger_and_help(page):
+    page.locator(".help-card").wait_for()
+    page.wait_for_timeout(1500)
+    assert page.locator("#chat").get_by_text(DANGER, exact=True).count() == 1
+    assert page.locator(".help-card").count() == 1
+
+
+@pytest.mark.parametrize("pressed", ["#retry", "#send", "#edit_last"])
+def test_a_message_on_its_way_is_not_lost_by_pressing_something_else(slow, pressed):
+    say(slow, DANGER)
+    slow.wait_for_timeout(300)
+    if pressed == "#send":
+        slow.locator("#message textarea").fill("sorry, never mind")
+    slow.click(pressed)
+    shows_danger_and_help(slow)
+
+
+def test_a_message_that_never_arrived_is_what_is_tried_again(slow):
+    slow.unroute("**/run/predict*")
+    slow.route("**/run/predict*", lambda route: route.abort())
+    say(slow, DANGER)
+    expect(slow.locator("#trouble")).to_contain_text("did not")
+    slow.unroute("**/run/predict*")
+    slow.click("#retry")
+    shows_danger_and_help(slow)
+
+
+def test_changing_a_message_keeps_the_help_that_it_called_for(opened, words):
+    page = opened()
+    open_chat(page, words)
+    say(page, DANGER)
+    page.locator(".help-card").wait_for()
+    page.click("#edit_last")
+    expect(page.locator("#message textarea")).to_have_value(DANGER)
+    page.wait_for_timeout(500)
+    assert page.locator(".help-card").count() == 1
+
+
+def test_a_connection_that_stands_still_is_not_silent(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.route("**/run/predict*", lambda route: None)
+    say(page, DANGER)
+    expect(page.locator("#trouble")).to_contain_text("emergency number")
+    page.unroute("**/run/predict*")
+    page.click("#send")
+    page.locator(".help-card").wait_for()
+
+
+def test_a_part_of_the_page_that_does_not_load_leaves_no_box_that_answers_nothing(opened, words):
+    page = opened()
+    page.route("**/browser/voice.js", lambda route: route.abort())
+    page.goto(words.url)
+    page.locator("#opening").wait_for(timeout=15_000)
+    assert page.evaluate("document.querySelector('gradio-app').inert")
+    assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+
+
+def test_a_card_is_shown_from_its_beginning_and_read_out(opened, words):
+    page = opened(viewport=PHONE)
+    open_chat(page, words)
+    say(page, DANGER)
+    card = page.locator(".help-card")
+    card.wait_for()
+    page.wait_for_timeout(900)
+    assert card.bounding_box()["y"] >= page.locator("#chat").bounding_box()["y"]
+    assert "988" in page.locator("#announced").inner_text()
+
+
+def test_what_failed_is_told_apart_from_what_broke_off_also_with_an_earlier_reply(slow):
+    slow.unroute("**/run/predict*")
+    slow.route("**/run/predict*", lambda route: (time.sleep(1.2), route.abort()))
+    say(slow, DANGER)
+    expect(slow.locator("#trouble")).to_contain_text("emergency number")
+
+
+def test_numbers_read_from_the_left_on_a_page_that_reads_from_the_right(opened, words):
+    page = opened(locale="ar", timezone_id="Europe/Berlin")
+    open_chat(page, words)
+    say(page, "I want to kill myself")
+    page.locator(".help-card").wait_for()
+    ends = """all => all.map(link => [0, link.textContent.length - 1].map(at => {
+        const range = document.createRange(); range.setStart(link.firstChild, at); range.setEnd(link.firstChild, at + 1);
+        return range.getBoundingClientRect().x; }))"""
+    numbers = page.locator(".helplines a[href^='tel:']")
+    found = [
+        ends for ends, text in zip(numbers.evaluate_all(ends), numbers.all_inner_texts(), strict=True) if " " in text
+    ]
+    assert len(found) >= 4 and all(first < last for first, last in found)
+
+
+def test_everything_can_be_forgotten_before_a_word_was_said(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#forget")
+    expect(page.locator("#trouble")).not_to_be_empty()
+    assert stored(page) == "{}"
+
+
+def test_the_focus_returns_to_what_opened_a_view(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.focus("[data-view=skills]")
+    page.keyboard.press("Enter")
+    page.locator("#view .close").click()
+    expect(page.locator("#views [data-view=skills]")).to_be_focused()
 
 
 @pytest.mark.parametrize("size", [(844, 390), (568, 320), (390, 500)])

@@ -1,5 +1,6 @@
 """The Space as a server: what it keeps, what it writes down, what it answers to, and how it fails."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import app
+import settings
 from conftest import ROOT, command, serving
 from engine import Loaded
 
@@ -33,6 +35,19 @@ def test_reply_arrives(space):
     chat = space.say("my week was long")
     assert [turn["role"] for turn in chat] == ["user", "assistant"]
     assert "I am listening." in str(chat[-1]["content"])
+
+
+def test_who_waits_for_the_model_holds_up_nobody(monkeypatch):
+    monkeypatch.setattr(app, "PATIENCE", 0.2)
+    loading = Future()
+
+    async def everybody():
+        return await asyncio.gather(*(app.notice(loading, settings.read()) for _ in range(300)))
+
+    assert set(asyncio.run(everybody())) == {"The model is still loading."}
+    assert not loading.cancelled()
+    loading.set_result(Loaded(None, "no weights"))
+    assert "no weights" in asyncio.run(app.notice(loading, settings.read()))
 
 
 def test_crisis_shows_help_before_any_word_of_the_model(space):

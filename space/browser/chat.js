@@ -11,12 +11,15 @@ const LONG = 3000; // milliseconds after which a stopped reply is taken for gone
 
 let sending = ""; // the message that is on its way
 let draft = ""; // what stood in the box when an earlier message was asked again
-let anew = false; // the message that goes next takes the place of the last one
+let anew = ""; // the message that takes the place of the last one, when it goes
+let arrive = () => {};
+let arriving = Promise.resolve(); // the talk with the message in it; nothing where it never came
 let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
 let brought = false;
 let unfolded = false; // the heavy reply that is being written was opened: every new word builds it anew, closed
+let byHand = true; // Clear was pressed by a person
 let rest = 0;
 let letGo = () => {};
 let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
@@ -30,6 +33,8 @@ function plain(content) {
   if (Array.isArray(content)) return content.map((part) => (typeof part === "string" ? part : (part.text ?? ""))).join("");
   return typeof content === "string" ? content : "";
 }
+
+const isCard = (turn) => plain(turn.content).startsWith('<div class="help-card">');
 
 /** Help cards and heavy replies are HTML. */
 function withoutHtml(text) {
@@ -54,7 +59,7 @@ export function write(text, { send = false } = {}) {
   Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(place, text);
   place.dispatchEvent(new Event("input", { bubbles: true }));
   if (send) setTimeout(() => document.getElementById("send").click(), 50); // once the box has told its owner
-  else place.focus();
+  if (!send || matchMedia("(pointer: fine)").matches) place.focus(); // on a phone it would bring up the keyboard
 }
 
 function trouble(text) {
@@ -93,10 +98,15 @@ function stops(said) {
   ends(said);
 }
 
-/** Stop a reply and wait until it is gone: it would write its own idea of the talk over the message that comes next, and over a help card. */
-async function halt() {
+/**
+ * Stop a reply and wait until it is gone: it would write its own idea of the talk over the message that comes next, and over a help card.
+ * Gives the talk as it is then, with the message that was still on its way, and what it called for.
+ */
+async function halt(chat) {
+  const late = sending && arriving;
   if (replying) document.getElementById("stop").click();
   await gone;
+  return (late && (await late)) || chat;
 }
 
 function wipe() {
@@ -113,49 +123,59 @@ const steps = {
       trouble(t("empty_message"));
       return [message, chat, personal()];
     }
-    await halt();
-    const before = wiped ? [] : anew ? chat.slice(0, lastOfThePerson(chat)) : chat;
-    wiped = anew = false;
+    const talk = await halt(chat);
+    const before = wiped ? [] : anew && anew === message ? talk.slice(0, lastOfThePerson(talk)) : talk;
+    wiped = false;
     begins();
     sending = message;
+    arriving = new Promise((done) => (arrive = done));
     announce(t("writing"));
     return [message, before, personal()];
   },
   /** The message has arrived: the box is emptied of it, and of nothing that was typed since. */
-  sent(now) {
+  sent(now, chat) {
     const left = now === sending ? draft : now;
-    sending = draft = "";
+    sending = draft = anew = "";
+    arrive(chat);
     return left;
   },
   asking(chat) {
     if (!replying) throw new Error("stopped before it began");
     return [chat, personal()];
   },
-  ended: () => ends(),
+  /** A card is read out, and shown from its beginning. */
+  ended() {
+    const card = [...replies()].at(-1)?.querySelector(".help-card");
+    ends(card ? [...card.querySelectorAll("p, li")].map((part) => part.textContent).join(" ") : undefined);
+    const log = card?.closest("[role=log]");
+    if (log) setTimeout(() => (log.scrollTop += card.getBoundingClientRect().top - log.getBoundingClientRect().top - 8), 400); // after Gradio's own scrolling
+  },
   /** Also what Gradio calls when a reply was stopped. */
   failed(why) {
     letGo();
+    arrive();
     if (!replying) return;
     ends("");
     trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
   },
   /** Put the last message in the box to be sent again; it stays on the page until it has arrived. */
-  async again(message, chat) {
-    await halt();
+  async again(message, now) {
+    const chat = await halt(now);
+    if (sending && message.trim()) return [message, chat]; // it never arrived: this is what is tried again
     const last = lastOfThePerson(chat);
     if (last < 0) return [message, chat];
     const text = plain(chat[last].content);
     if (message !== text) draft = message;
-    anew = true;
+    anew = text;
     return [text, chat];
   },
-  async edit(message, chat) {
-    await halt();
+  async edit(message, now) {
+    const chat = await halt(now);
     const last = lastOfThePerson(chat);
     if (last < 0) return [message, chat];
     unoffer();
     setTimeout(() => box().focus(), 100);
-    return [[plain(chat[last].content), message.trim()].filter(Boolean).join("\n\n"), chat.slice(0, last)];
+    return [[plain(chat[last].content), message.trim()].filter(Boolean).join("\n\n"), isCard(chat.at(-1)) ? chat : chat.slice(0, last)]; // help that was shown stays
   },
   async copy(chat) {
     try {
@@ -170,10 +190,11 @@ const steps = {
     give(`theragen-${today()}.txt`, asText(chat));
     trouble(t("download_note"));
   },
-  cleared() {
+  cleared(message) {
     trouble("");
     setTimeout(() => box().focus(), 100);
-    return wipe();
+    const [empty, nothing] = wipe();
+    return [byHand ? empty : message, nothing];
   },
   forgotten(message, chat) {
     if (!confirm(t("forget_confirm"))) return [message, chat];
@@ -250,7 +271,8 @@ const inThisLanguage = (language) => new Intl.DisplayNames([words.language], { t
 function label() {
   for (const name of ["send", "stop", "speak", "retry", "edit_last", "copy", "download", "read_aloud", "clear", "forget"]) {
     const made = document.getElementById(name);
-    if (made && made.textContent.trim() !== t(name)) made.textContent = t(name);
+    const said = t(made?.dataset.said ?? name);
+    if (made && made.textContent.trim() !== said) made.textContent = said;
   }
   const place = box();
   if (place) {
@@ -293,7 +315,7 @@ function tend() {
   const log = chat.querySelector("[aria-live]:not([aria-live=off])");
   log?.setAttribute("aria-live", "off"); // else every new word would be read out
   log?.setAttribute("tabindex", "0");
-  if (replying && !begun && talking && replies().length) {
+  if (replying && !begun && !sending && replies().length) {
     const last = [...chat.querySelectorAll(".message")].at(-1);
     if (last?.closest(".bot") && last.textContent.trim()) {
       begun = true;
@@ -308,6 +330,7 @@ export function startChat() {
   const stopping = { stop: () => t("reply_ended"), clear: () => "", forget: () => "" };
   document.addEventListener("click", (event) => {
     const pressed = event.target.closest?.("#stop, #clear, #forget");
+    if (pressed) byHand = event.isTrusted;
     if (pressed) stops(stopping[pressed.id]());
     const fold = event.target.closest?.("details.heavy > summary")?.parentNode;
     if (fold && fold === lastFold()) unfolded = !fold.open;

@@ -7,6 +7,7 @@ const LOST = JSON.stringify({ error: "lost", detail: "lost" });
 const EVENT = { "content-type": "text/event-stream" };
 
 const waiting = new Set(); // ids of what the server was asked for and has not finished
+const SLOW = 15_000; // milliseconds; reading a message takes a few
 const stopped = new Set(); // of what it was asked to stop, and may go on with until it hears of that
 
 /** What the server would have sent, had each of these failed there. */
@@ -63,7 +64,7 @@ export function mendConnections() {
     }
     let answer;
     try {
-      answer = await fetched(what, options);
+      answer = await fetched(what, path.endsWith("/run/predict") ? { ...options, signal: AbortSignal.timeout(SLOW) } : options);
     } catch (fault) {
       if (fault.name === "AbortError") throw fault;
       return path.endsWith("/queue/data") ? new Response(failures(), { headers: EVENT }) : new Response(LOST, { status: 503 });

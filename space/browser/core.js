@@ -114,12 +114,14 @@ export function open(name) {
 
 /** Show the chat again. */
 export function close() {
+  const shown = current();
   delete document.body.dataset.view;
   const place = document.getElementById("view");
   place.hidden = true;
   place.replaceChildren();
   mark();
   scrollTo(0, 0);
+  document.querySelector(`#views [data-view="${shown}"]`)?.focus({ preventScroll: true });
 }
 
 function mark() {

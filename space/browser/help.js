@@ -15,7 +15,7 @@ function showBar() {
 
 /** The lines of the chosen country as text, for what a person writes down. */
 export const linesAsText = () =>
-  [...document.querySelectorAll("#help-bar li")].map((line) => line.textContent.trim()).join("\n");
+  [...document.querySelectorAll("#help-bar li")].map((line) => line.textContent.trim().replace(/[+\d][\d\s()-]+\d/g, "\u2066$&\u2069")).join("\n"); // numbers read from the left
 
 /** Leave at once: nothing of the talk stays on the screen, and the entry in the history that is shown now becomes the other page's. */
 export function leave(event) {

@@ -14,8 +14,6 @@ import { startVoice } from "./voice.js";
 mendConnections();
 startHelp();
 startChat();
-const chat = document.querySelector("gradio-app");
-if (chat) chat.inert = true; // until the notice was read
 for (let wait = 1000; ; wait = Math.min(2 * wait, 30_000)) {
   try {
     await speak(chosenLanguage());
@@ -24,7 +22,8 @@ for (let wait = 1000; ; wait = Math.min(2 * wait, 30_000)) {
     await new Promise((done) => setTimeout(done, wait));
   }
 }
-if (chat) chat.inert = false;
+document.querySelector("gradio-app").inert = false; // the document keeps it shut until here
+document.getElementById("opening").remove();
 startNotice();
 startSettings();
 startSkills();

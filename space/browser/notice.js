@@ -2,7 +2,7 @@
 
 import { button, close, el, kept, open, t, view } from "./core.js";
 
-const VERSION = { version: "1", date: "2026-11-30" }; // raise it when the notice says something new: it is shown again
+const VERSION = { version: "2", date: "2026-11-30" }; // raise it when the notice says something new: it is shown again
 const HOUR = 3_600_000;
 const BREAK = 0.75 * HOUR;
 
@@ -10,9 +10,6 @@ let minor = false;
 let since = Date.now();
 let reminded = 0;
 let hinted = false;
-
-/** Whether the person said that they are under eighteen. */
-export const isMinor = () => minor;
 
 function notice() {
   const young = el("input", { type: "checkbox", id: "minor", checked: minor });

@@ -45,7 +45,9 @@ function first(name, opener, then) {
 
 function show(name, text) {
   const made = document.getElementById(name);
-  if (made) made.textContent = t(text);
+  if (!made) return;
+  made.dataset.said = text; // the name it keeps when the page's words are put on anew
+  made.textContent = t(text);
 }
 
 function listens(session) {
