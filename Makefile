@@ -2,6 +2,8 @@
 # make test  from nothing to every test passed
 # make safety  what screening catches, cuts and costs, as one table
 # make privacy what the anonymiser finds, by kind
+# make publish HUB_ORG=ORG  what would go to the Hub; CONFIRM=yes does it, PUBLIC=yes shows new repositories to everybody
+# make release whether all holds that a release says
 # make check style only; make clean forgets what was built (not the environment)
 
 PYTHON ?= python3
@@ -31,7 +33,7 @@ LOCAL := HF_HUB_OFFLINE=1
 # base's config on the Hub, where this loop does not go.
 export PYTHONWARNINGS = ignore::FutureWarning:transformers.modeling_utils,ignore::UserWarning:peft.utils.save_and_load
 
-.PHONY: run test safety privacy check clean space
+.PHONY: run test safety privacy check clean space publish release
 .DELETE_ON_ERROR:
 .PRECIOUS: $(RESULTS)
 
@@ -80,8 +82,16 @@ $(VECTORS): $(READY)
 
 test: $(LOOP)/base $(VECTORS)
 	@command -v chromium >/dev/null || { apt-get update && apt-get install -y chromium; } >/dev/null 2>&1 || true
+	@command -v haproxy /usr/sbin/haproxy >/dev/null || { apt-get update && apt-get install -y --no-install-recommends haproxy; } >/dev/null 2>&1 || true
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@$(LOCAL) OMP_NUM_THREADS=1 $(PY) -m pytest -n 4 --dist loadfile
+
+publish: | $(READY)
+	@test -n "$(HUB_ORG)" || { echo "Say whose repositories they are: make publish HUB_ORG=your-name"; exit 2; }
+	@$(PY) hub/publish_loop.py --org "$(HUB_ORG)" $(if $(BUILD),--build $(BUILD)) $(if $(filter yes,$(CONFIRM)),--confirm) $(if $(filter yes,$(PUBLIC)),--public)
+
+release: | $(READY)
+	@$(LOCAL) $(PY) hub/release_check.py
 
 safety: | $(READY)
 	@$(PY) benchmarks/safety.py

@@ -3,6 +3,7 @@
     python benchmarks/load.py                        # embedded model, ours and the common template in turns
     python benchmarks/load.py --stub                 # an engine made of words: the page and the screening alone
     python benchmarks/load.py --stub --soak 600      # sessions one after another for ten minutes: memory
+    python benchmarks/load.py --json build/load.json --machine "8 cores" --gpu "one L4"    # ours alone, for hub/capacity.py
 
 Every person is a real client of the real server on this machine: joins the queue, reads the stream, counts the time to the first text
 on the page. Servers run one after another, in rounds, and the middle value counts; tokens are those of the embedded base.
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -159,9 +161,11 @@ def measure(name: str, people: int, number: int, tokens_of) -> dict:
         replies, seconds = asyncio.run(crowd(url, people, number))
         served = [reply for reply in replies if reply.said and not reply.refused]
         firsts = sorted(reply.first for reply in served) or [0.0]
+        tokens = sum(tokens_of(reply.said) for reply in served)
         return {
             "people": people,
-            "tokens_a_second": sum(tokens_of(reply.said) for reply in served) / seconds,
+            "tokens_a_second": tokens / seconds,
+            "tokens_a_reply": tokens / max(len(served), 1),
             "first_p50": median(firsts),
             "first_p95": firsts[min(len(firsts) - 1, int(0.95 * len(firsts)))],
             "refused": sum(reply.refused for reply in replies),
@@ -213,7 +217,8 @@ def main(options: argparse.Namespace) -> None:
         with running(SERVERS["stub" if options.stub else "ours"]) as (url, process, _):
             print(json.dumps(asyncio.run(soak(url, process, options.soak))))
         return
-    names = ["stub"] if options.stub else ["ours", "template"]
+    names = ["stub"] if options.stub else ["ours"] if options.json else ["ours", "template"]
+    crowds = []
     tokens_of = str.split if options.stub else tokenizer().tokenize
     for people in options.people:
         rounds = {name: [] for name in names}
@@ -221,10 +226,21 @@ def main(options: argparse.Namespace) -> None:
             for name in names:
                 rounds[name].append(measure(name, people, number, lambda said: len(tokens_of(said))))
         for name in names:
-            print(name, json.dumps(middle(rounds[name])), flush=True)
-    if not options.stub:
+            crowds.append(middle(rounds[name]))
+            print(name, json.dumps(crowds[-1]), flush=True)
+    if options.json:
+        write(options, crowds)
+    elif not options.stub:
         for characters, first in conversation("ours", 12):
             print(f"history of {characters} characters: first text after {first:.2f} s")
+
+
+def write(options: argparse.Namespace, crowds: list[dict]) -> None:
+    """Write what hub/capacity.py reads."""
+    about = {"machine": options.machine, "gpu": options.gpu, "date": time.strftime("%Y-%m-%d")}
+    about["command"] = shlex.join(["python", "benchmarks/load.py", *sys.argv[1:]])
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({**about, "crowds": crowds}, indent=2) + "\n", encoding="utf-8")
 
 
 def tokenizer():
@@ -241,4 +257,7 @@ if __name__ == "__main__":
     parser.add_argument("--people", type=int, nargs="*", default=[1, 8, 32, 100], help="how many write at once")
     parser.add_argument("--rounds", type=int, default=3, help="times each is measured (default: 3)")
     parser.add_argument("--soak", type=float, help="seconds of one session after another; memory alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="ours alone, and written for hub/capacity.py")
+    parser.add_argument("--machine", default="a machine that was not named", help="what goes into that file")
+    parser.add_argument("--gpu", help="likewise; the one that writes the replies, wherever it is")
     main(parser.parse_args())

@@ -83,6 +83,7 @@ def write(
         counts, configs = write_rows(part, recipe, files, decisions)
         report = {
             "made_by": MADE_BY,
+            "version": importlib.metadata.version("theragen"),
             "recipe": recipe.name,
             "fingerprint": fingerprint,
             "base": recipe.base,
@@ -157,6 +158,7 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
     return DatasetCardData(
         language="en",
         license=licenses[0] if len(licenses) == 1 else licenses,
+        license_name="each-row-names-its-own" if "other" in licenses else None,
         pretty_name="TheraGen corpus",
         size_categories=_size_category(rows),
         task_categories=["text-generation"],

@@ -10,6 +10,7 @@ failed or was killed is simply run again.
 """
 
 import argparse
+from pathlib import Path
 
 from build_dataset import arguments, plan, read_all
 from rows import run
@@ -29,12 +30,19 @@ def main(options: argparse.Namespace) -> None:
     from datatrove.executor import LocalPipelineExecutor, SlurmPipelineExecutor
     from datatrove.pipeline.base import PipelineStep
 
+    folder = str(Path(__file__).resolve().parent)
+
     class Share(PipelineStep):
-        """One task: datatrove gives its number and how many there are."""
+        """One task: datatrove gives its number and how many there are. A Slurm job knows nothing but what stands in here."""
 
         name = "Prepare"
 
         def run(self, data=None, rank: int = 0, world_size: int = 1):
+            import sys
+
+            sys.path.insert(0, folder)
+            from on_datatrove import share
+
             share(options, rank, world_size)
 
     plan(options)  # what is wrong with the recipe or its sources is said here, once

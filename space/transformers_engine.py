@@ -52,6 +52,7 @@ def load(base: str, adapter: Path | None, settings):
     model = AutoModelForCausalLM.from_pretrained(
         resolve(base),
         dtype=dtype,
+        use_safetensors=True,  # nothing pickled is ever loaded; a base with nothing else is refused
         revision=revision_of(settings, adapter),
         quantization_config=four_bit if settings.four_bit else None,
     )

@@ -50,8 +50,9 @@ def nothing_remembered():
 
 # Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.
 LONG = (
-    "training markers page browser build_dataset faults screening search publish_model trainer score hardening space "
-    "resume crossval page_human page_checkins page_voice page_skills openvino curves remote processes learned simulate"
+    "training markers page readme past_one_machine browser hub build_dataset faults screening search publish_model trainer "
+    "score hardening space resume crossval page_human page_checkins page_voice page_skills openvino curves remote "
+    "processes learned simulate capacity card_check"
 )
 
 

@@ -21,10 +21,20 @@ def modules(*folders: str) -> dict:
     return {path.stem: path for folder in folders for path in (ROOT / folder).glob("*.py")}
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "space/README.md"])
+@pytest.mark.parametrize(
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "space/README.md",
+        "docs/guide.md",
+        "docs/releasing.md",
+        "docs/past_one_machine.md",
+    ],
+)
 def test_paths_named_in_documents_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    named = re.findall(r"\b(?:space|data|train|tests|docs)/[\w./-]*\w", text)
+    named = re.findall(r"\b(?:space|data|train|tests|docs|hub|benchmarks)/[\w./-]*\w", text)
     missing = [path for path in named if not (ROOT / path).exists()]
     assert missing == []
 

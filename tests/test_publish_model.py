@@ -133,7 +133,7 @@ def test_a_second_push_takes_the_first_ones_leftovers_away_with_its_card(tmp_pat
     push(folder_of(tmp_path, model_safetensors="second"), "org/model", public=True)
     second = near.commits["org/model"][1]
     assert second["deletedFile"] == ["curves.png", "samples.jsonl"]
-    assert second["file"][-1] == "README.md"
+    assert set(second) == {"lfsFile", "deletedFile"}  # the card is the same, so it is not sent again
     assert set(near.files["org/model"]) == {"LICENSE", "README.md", "model.safetensors"}
     assert near.files["org/model"]["model.safetensors"] == b"second"
     assert near.private["org/model"] is True  # the owner's decision stays

@@ -79,6 +79,7 @@ def check(script: Arguments, training: SFTConfig, model_args: ModelConfig) -> No
         not training.label_smoothing_factor,
         "label_smoothing_factor costs a forward pass in TRL: say label_smoothing, which does the same.",
     )
+    require(not training.trust_remote_code, "trust_remote_code is true: code of a hub is never run here.")
     require(training.loss_type == "nll", f"loss_type is {training.loss_type}: only nll is trained here.")
     for name in ("label_smoothing", "empathy_weight"):
         require(

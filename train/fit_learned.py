@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> "Student":
     teacher = Teacher(arguments.teacher)
     kept = arguments.work / "teacher.pt"
     if kept.exists():
-        teacher.load_state_dict(torch.load(kept))
+        teacher.load_state_dict(torch.load(kept, weights_only=True))
     else:
         fine_tune(teacher, [row for row in rows if not row.held_out], arguments.teacher_epochs)
         torch.save(teacher.state_dict(), kept)
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> "Student":
     kept = arguments.work / "lessons.pt"
     if not kept.exists():
         torch.save(teacher.judge(lessons), kept)
-    judged, vectors = torch.load(kept)
+    judged, vectors = torch.load(kept, weights_only=True)
     vocabulary = choose_pieces(teacher, lessons)
     student = Student(arguments.teacher, vocabulary, LAYERS, INNER)
     distil(student, lessons, judged, vectors, arguments.student_epochs)

@@ -77,6 +77,7 @@ def record(trainer, inputs: dict, seconds: float) -> dict:
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {
         **inputs,
+        "version": importlib.metadata.version("theragen"),
         "seed": trainer.args.seed,
         "steps": trainer.state.global_step,
         "tokens_seen": int(history[-1]["num_tokens"]) if history else None,
