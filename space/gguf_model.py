@@ -27,9 +27,16 @@ def local(name: str, revision: str) -> Path:
     return Path(snapshot_download(name, revision=revision or None, allow_patterns=FILES, ignore_patterns=BELOW))
 
 
+def revision_of(adapter: Path | None, revision: str) -> str:
+    """Return the base's revision: the one that an adapter was trained on, else the one that is set."""
+    if not adapter:
+        return revision or "main"
+    return json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("revision") or "main"
+
+
 def folder_of_model(base: str, adapter: Path | None, revision: str) -> Path:
     """Return the folder of a base with its adapter merged in, or of a base alone."""
-    source = local(resolve(base), "" if adapter else revision)
+    source = local(resolve(base), revision_of(adapter, revision))
     key = fingerprint(RECIPE, source.name, *fingerprints(source), *(fingerprints(adapter) if adapter else ()))
     return made(key, lambda folder: convert(source, adapter, base, folder))
 

@@ -23,6 +23,7 @@ import engine
 from prompts import encode
 
 
+FEWEST = 2  # threads: with one, OpenVINO 2026.4.1 divides by zero on CPUs that have AMX, and its process ends
 WARM = 3  # tokens: the first two take longer than the next
 
 # Importing openvino sends an event to its vendor, unasked. Where this module is missing it takes a stub of its own.
@@ -181,7 +182,9 @@ def pipeline_of(file: Path, people: int, threads: int):
     scheduler.enable_prefix_caching = True
     scheduler.cache_size = math.ceil(file.stat().st_size / 1e9)
     scheduler.max_num_seqs = people
-    return ContinuousBatchingPipeline(file, Tokenizer(file.parent), scheduler, "CPU", INFERENCE_NUM_THREADS=threads)
+    return ContinuousBatchingPipeline(
+        file, Tokenizer(file.parent), scheduler, "CPU", INFERENCE_NUM_THREADS=max(FEWEST, threads)
+    )
 
 
 def serve(model: Model, asked: SimpleQueue, say: Callable[[dict], None]) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 import engine
 from base_model import best_dtype, cores, resolve
 from batching import Worker
-from gguf_model import ends_of
+from gguf_model import ends_of, revision_of
 from prompts import decode, encode
 
 
@@ -25,7 +25,9 @@ class TransformersEngine:
     def __init__(self, base: str, adapter: Path | None, settings, description: str = ""):
         self.description = description
         self.model = load(base, adapter, settings)
-        tokenizer = AutoTokenizer.from_pretrained(adapter or resolve(base), revision=revision_of(settings, adapter))
+        tokenizer = AutoTokenizer.from_pretrained(
+            adapter or resolve(base), revision=revision_of(adapter, settings.revision)
+        )
         self.tokenizer = tokenizer.backend_tokenizer
         render = partial(tokenizer.apply_chat_template, add_generation_prompt=True, tokenize=False)
         self.prompt = partial(encode, render=render, tokenizer=self.tokenizer)
@@ -53,7 +55,7 @@ def load(base: str, adapter: Path | None, settings):
         resolve(base),
         dtype=dtype,
         use_safetensors=True,  # nothing pickled is ever loaded; a base with nothing else is refused
-        revision=revision_of(settings, adapter),
+        revision=revision_of(adapter, settings.revision),
         quantization_config=four_bit if settings.four_bit else None,
     )
     if adapter:
@@ -65,11 +67,6 @@ def load(base: str, adapter: Path | None, settings):
         return (model if settings.four_bit else model.to("cuda")).eval()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     return model.eval()
-
-
-def revision_of(settings, adapter: Path | None) -> str:
-    """Return the base's revision: the setting is the adapter's where there is one."""
-    return "main" if adapter else settings.revision or "main"
 
 
 def lent(start):

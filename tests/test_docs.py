@@ -34,7 +34,7 @@ def modules(*folders: str) -> dict:
 )
 def test_paths_named_in_documents_exist(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    named = re.findall(r"\b(?:space|data|train|tests|docs|hub|benchmarks)/[\w./-]*\w", text)
+    named = re.findall(r"(?<![\w/.-])(?:space|data|train|tests|docs|hub|benchmarks)/[\w./-]*\w", text)
     missing = [path for path in named if not (ROOT / path).exists()]
     assert missing == []
 

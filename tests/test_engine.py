@@ -17,6 +17,7 @@ import engine
 import transformers_engine
 from base_model import EMBEDDED
 from batching import Worker
+from gguf_model import revision_of
 from prompts import decode, encode, latest
 from settings import Settings
 from tiny import make_base
@@ -269,3 +270,11 @@ def test_a_lent_gpu_writes_what_the_worker_does(model, prompts):
 
 def test_no_more_of_a_lent_gpu_is_asked_for_than_a_reply_takes():
     assert transformers_engine.seconds_asked([1] * 4000, engine.MAX_NEW_TOKENS) < 30
+
+
+def test_a_base_is_taken_at_the_revision_that_the_adapter_was_trained_on(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"revision": "abc", "base_model_name_or_path": "org/base"}')
+    assert revision_of(tmp_path, "of the adapter") == "abc"
+    (tmp_path / "adapter_config.json").write_text('{"revision": null}')
+    assert revision_of(tmp_path, "of the adapter") == "main"
+    assert [revision_of(None, "v1"), revision_of(None, "")] == ["v1", "main"]

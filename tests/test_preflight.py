@@ -33,6 +33,7 @@ def refusal(arguments: list, capsys) -> str:
 SENTENCES = {
     "adapter": (["--use_peft", "false"], "use_peft is false"),
     "smoothing": (["--label_smoothing_factor", "0.1"], "say label_smoothing"),
+    "code": (["--trust_remote_code", "true"], "trust_remote_code is true"),
     "loss": (["--loss_type", "dft"], "loss_type is dft"),
     "empathy": (["--empathy_weight", "2"], "empathy_weight is 2.0"),
     "patience": (["--early_stopping_patience", "3"], "need evaluations"),

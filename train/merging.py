@@ -52,9 +52,10 @@ def merge(adapter: Path, folder: Path) -> list[str]:
 
 
 def load_unmerged(adapter: Path):
-    base = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    config = PeftConfig.from_pretrained(adapter)
+    base, revision = config.base_model_name_or_path, config.revision or "main"
     try:
-        model = AutoModelForCausalLM.from_pretrained(resolve(base), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(resolve(base), dtype=torch.float32, revision=revision)
     except OSError as error:
         raise ValueError(sentence_of(error, base)) from error
     tokenizer = AutoTokenizer.from_pretrained(adapter)

@@ -90,12 +90,13 @@ def load_adapter(adapter: Path, base: str | None):
     """
     if not (adapter / "adapter_config.json").is_file():
         raise ValueError(f"There is no adapter in {adapter}: train one with python train/sft.py.")
-    trained_on = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    config = PeftConfig.from_pretrained(adapter)
+    trained_on, revision = config.base_model_name_or_path, config.revision or "main"
     if base and base != trained_on:
         raise ValueError(f"The adapter in {adapter} was trained on {trained_on}, not on {base}: leave --base out.")
     dtype = trained_dtype(adapter)
     try:
-        model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(resolve(trained_on), dtype=dtype, revision=revision)
     except OSError as error:
         raise ValueError(sentence_of(error, trained_on)) from error
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -75,13 +75,16 @@ def build_trainer(
         callbacks.append(GradualUnfreezing(phases_of(script.unfreeze)))
     if script.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(script.early_stopping_patience))
+    peft_config = get_peft_config(model_args)
+    if model_args.model_revision != "main":
+        peft_config.revision = model_args.model_revision  # of the base; whoever loads the adapter finds it there
     trainer = SupportTrainer(
         model=model,
         args=training,
         train_dataset=rows.select_columns("messages"),
         eval_dataset=held_out.select_columns("messages") if training.eval_strategy != "no" else None,
         processing_class=tokenizer,
-        peft_config=get_peft_config(model_args),
+        peft_config=peft_config,
         callbacks=callbacks,
         label_smoothing=script.label_smoothing,
         empathy_weight=script.empathy_weight,
