@@ -2,14 +2,17 @@
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import SpaceCard
 
+import card_check
 import push_corpus
 import pushing
 from base_model import BaseUnavailable
+from card_check import MEASURED
 from recipe import load_recipe
 from rows import BadInput
 
@@ -42,6 +45,7 @@ class Artefact(NamedTuple):
     repo: str
     files: dict[str, Path | bytes] = {}  # noqa: RUF012  (a NamedTuple's default; nobody writes to it)
     missing: str = ""
+    records: list[Path] | None = None  # what the card's numbers were taken from; None: what is among the files
 
     @property
     def card(self) -> str:
@@ -62,7 +66,7 @@ def corpus(build: Path, recipe: str | None, names: Names) -> Artefact:
     try:
         recipe = recipe or json.loads(report.read_text(encoding="utf-8"))["recipe"]
         files = push_corpus.contents(build, load_recipe(recipe), names.corpus)
-        return Artefact("dataset", names.corpus, linked(files, names))
+        return Artefact("dataset", names.corpus, linked(files, names), records=[report, MEASURED])
     except (BadInput, ValueError) as problem:
         return Artefact("dataset", names.corpus, missing=str(problem))
 
@@ -141,3 +145,13 @@ def head(file: Path, names: Names, base: str | None) -> bytes:
 def base_of(adapter: Artefact) -> str | None:
     config = adapter.files.get("adapter_config.json")
     return json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"] if config else None
+
+
+def faults(artefact: Artefact) -> list[str]:
+    """Return what is wrong with the card among the files that would be pushed, one sentence each."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in artefact.files.items():
+            place = Path(folder) / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content) if isinstance(content, bytes) else place.symlink_to(content.resolve())
+        return card_check.problems(Path(folder), artefact.records)

@@ -9,6 +9,7 @@ import argparse
 import difflib
 import json
 import math
+import os
 import re
 import sys
 import unicodedata
@@ -300,8 +301,9 @@ def link_problems(target: str, folder: Path, headings: set[str]) -> list[str]:
         return [] if parts.scheme == "mailto" else [f"The link {target} is neither https nor a file of the folder."]
     if not parts.path:
         return [] if parts.fragment in headings else [f"The link {target} names no heading of the card."]
-    place = (folder / unquote(parts.path)).resolve()
-    if not place.is_relative_to(folder.resolve()) or not place.exists():
+    # By name, not by where a link of the file system leads: what is to be pushed may be gathered by such.
+    place = Path(os.path.normpath(folder / unquote(parts.path)))
+    if not place.is_relative_to(os.path.normpath(folder)) or not place.exists():
         return [f"The link {target} leads to no file of the folder."]
     return []
 

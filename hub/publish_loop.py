@@ -92,7 +92,8 @@ def show(one: Artefact, present: dict | None, *, public: bool) -> None:
         print(f"  {size:>13,}  {name}{'' if present is None else f'  ({compared(content, known.get(name))})'}")
     for name in replaced(one, list(known)):
         print(f"  {'':13}  {name}  (goes)")
-    print(f"  {links(one)}\n" if one.files else f"  not to be had yet: {one.missing}\n")
+    told = [links(one), *artefacts.faults(one)] if one.files else [f"not to be had yet: {one.missing}"]
+    print("".join(f"  {sentence}\n" for sentence in told))
 
 
 def compared(content: Path | bytes, known: RepoSibling | None) -> str:
@@ -133,6 +134,8 @@ def publish(loop: list[Artefact], names: Names, present: dict, *, public: bool, 
     """Push one after the other and say of each what came of it; raises BadInput where something is missing or refused."""
     if missing := [one.missing for one in loop if not one.files]:
         raise BadInput(f"{' '.join(dict.fromkeys(missing))} Nothing was pushed.")
+    if wrong := [f"{one.repo}: {fault}" for one in loop for fault in artefacts.faults(one)]:
+        raise BadInput(f"{' '.join(wrong)} Nothing was pushed.")
     for one in loop:
         try_to(check_card, one)
         if version:

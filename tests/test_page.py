@@ -799,4 +799,7 @@ def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words, language
     page.goto(words.url)
     page.evaluate("document.documentElement.style.fontSize = '200%'")
     for screen in all_screens(page):
+        # Waited for: what unfolds is wider for a moment.
+        page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=10_000)
+        page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, screen

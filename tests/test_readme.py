@@ -128,6 +128,7 @@ class Place:
 
     def __init__(self, folder: Path, environment: dict[str, str], hub: Hub, spaces: ExitStack):
         self.folder, self.environment, self.hub, self.spaces = folder, environment, hub, spaces
+        self.expanded: dict[str, list[str]] = {}  # what make would have run before any of it was
 
     def shell(self, line: str, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -151,7 +152,7 @@ def place(tmp_path_factory, small):  # noqa: F811
     (folder / "DATA").symlink_to(small)
     home = folder.parent / "home"
     with pytest.MonkeyPatch.context() as patch, ExitStack() as spaces:
-        for name in ("THERAGEN_CACHE", "XDG_CACHE_HOME"):
+        for name in ("THERAGEN_CACHE", "XDG_CACHE_HOME", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # also within make test
             patch.delenv(name, raising=False)
         patch.setenv("HOME", str(home))
         patch.setattr(base_model, "fetch", lambda work: work)
@@ -183,10 +184,16 @@ def expanded(line: str, place: Place) -> list[str]:
     """Return the lines that make would run, installing left out: whoever runs tests has installed; others as they are."""
     if not line.startswith("make "):
         return [line]
+    if line in place.expanded:
+        return place.expanded[line]
     installed = ["-o", ".venv/.ready", "-o", ".venv/.vectors"]
-    done = place.shell(shlex.join(["make", "-n", *installed, *shlex.split(line, comments=True)[1:]]))
+    done = place.shell(
+        shlex.join(["make", "-n", "--no-print-directory", *installed, *shlex.split(line, comments=True)[1:]])
+    )
     assert done.returncode == 0, done.stderr
-    return [each for each in re.sub(r"\\\n", " ", done.stdout).splitlines() if each.split()[0] not in ("make", "test")]
+    lines = re.sub(r"\\\n", " ", done.stdout).splitlines()
+    place.expanded[line] = [each for each in lines if each.split()[0] not in ("make", "test")]
+    return place.expanded[line]
 
 
 def shorter(line: str) -> str:

@@ -246,7 +246,7 @@ def test_unfreezing_is_refused_where_the_model_lies_in_parts(monkeypatch, name):
 
 def test_early_stopping_ends_at_the_same_step_with_the_same_best_weights(tiny, tmp_path):
     more = ["--max_steps", "40", "--eval_strategy", "steps", "--eval_steps", "1", "--save_steps", "1"]
-    more += ["--early_stopping_patience", "2", "--load_best_model_at_end", "true", "--learning_rate", "1"]
+    more += ["--early_stopping_patience", "2", "--load_best_model_at_end", "true", "--learning_rate", "10"]
     trainer = train(tiny, tmp_path / "unbroken", *more)
     last, best = trainer.state.global_step, trainer.state.best_global_step
     assert best + 2 == last < 40
