@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import learned
 import screening
 
 
@@ -42,10 +43,14 @@ def no_foreign_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
+BUDGET = learned.BUDGET
+
+
 @pytest.fixture(autouse=True)
-def nothing_remembered():
-    """Let no test live on a verdict of another one."""
+def nothing_remembered(monkeypatch):
+    """Let no test live on a verdict of another one, nor on the endless patience of a score that ran in this process."""
     screening.verdicts.clear()
+    monkeypatch.setattr(learned, "BUDGET", BUDGET)
 
 
 # Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.
