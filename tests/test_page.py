@@ -803,6 +803,6 @@ def test_twice_the_text_size_needs_no_scrolling_sideways(opened, words, language
     for screen in all_screens(page):
         # Waited for: what unfolds is wider for a moment.
         try:
-            page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=10_000)
+            page.wait_for_function("document.documentElement.scrollWidth <= 320", timeout=60_000)
         except TimeoutError:
             pytest.fail(f"{screen}: {page.evaluate(WIDE)}")
