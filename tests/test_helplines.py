@@ -220,18 +220,8 @@ def test_a_slot_left_out_leaves_help(slots):
 TRANSLATED = [
     *("in_danger", "local_number", "united_states", "anywhere", "banner", "imminent", "risk"),
     *("risk_again", "risk_again_2", "risk_again_3", "distress", "other_person", "harm_now", "overdose", "harm_others"),
-    *(
-        "child",
-        "self_harm",
-        "eating_disorder",
-        "psychosis",
-        "are_you_human",
-        "model_failed",
-        "no_model",
-        "busy",
-        "no_time",
-    ),
-    *("pause", "flood", "unsent", "too_long", "waking", "cut", "heavy"),
+    *("child", "self_harm", "eating_disorder", "psychosis", "are_you_human", "model_failed", "no_model", "busy"),
+    *("no_time", "pause", "flood", "unsent", "too_long", "waking", "cut", "heavy"),
     *("ask_plan", "ask_means", "ask_support", "ask_willing", "ask_barriers", "affirmations"),
 ]
 ONE_QUESTION = {"imminent", "risk", "other_person", "harm_now", "overdose", "harm_others", "psychosis"}

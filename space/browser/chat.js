@@ -19,14 +19,15 @@ let replying = false;
 let begun = false;
 let brought = false;
 let unfolded = false; // the heavy reply that is being written was opened: every new word builds it anew, closed
+let documents = ""; // what these are called, with the language that they are in
 let byHand = true; // Clear was pressed by a person
 let rest = 0;
 let letGo = () => {};
 let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
 
 const box = () => document.querySelector("#message textarea");
-const replies = () => document.querySelectorAll("#chat .bot");
-const lastFold = () => [...replies()].at(-1)?.querySelector("details.heavy");
+const newest = () => [...document.querySelectorAll("#chat .bot")].at(-1);
+const lastFold = () => newest()?.querySelector("details.heavy");
 
 /** What a turn says as text, whether the page or the server made it. */
 function plain(content) {
@@ -145,7 +146,7 @@ const steps = {
   },
   /** A card is read out, and shown from its beginning. */
   ended() {
-    const card = [...replies()].at(-1)?.querySelector(".help-card");
+    const card = newest()?.querySelector(".help-card");
     ends(card ? [...card.querySelectorAll("p, li")].map((part) => part.textContent).join(" ") : undefined);
     const log = card?.closest("[role=log]");
     if (log) setTimeout(() => (log.scrollTop += card.getBoundingClientRect().top - log.getBoundingClientRect().top - 8), 400); // after Gradio's own scrolling
@@ -233,7 +234,7 @@ function unoffer() {
 /** Names of exercises that a reply mentions become buttons under it; after a help card it is the safety plan. */
 function offer() {
   unoffer();
-  const last = [...replies()].at(-1);
+  const last = newest();
   if (!last) return;
   const card = last.querySelector(".help-card");
   const said = last.textContent.toLowerCase();
@@ -265,8 +266,6 @@ function rate(name, rating) {
   );
 }
 
-const inThisLanguage = (language) => new Intl.DisplayNames([words.language], { type: "language" }).of(language);
-
 /** Gradio's parts take their words from the browser's language; another one that the person chose is put over them. */
 function label() {
   for (const name of ["send", "stop", "speak", "retry", "edit_last", "copy", "download", "read_aloud", "clear", "forget"]) {
@@ -280,10 +279,7 @@ function label() {
     place.setAttribute("aria-label", t("message_label"));
   }
   const about = document.querySelector("#about button span");
-  const named = words.language === "en" ? t("about") : `${t("about")} (${inThisLanguage("en")})`; // what is under it is English
-  if (about && about.textContent !== named) about.textContent = named;
-  const banner = document.getElementById("banner-text");
-  banner.textContent = t("banner");
+  if (about && about.textContent !== documents) about.textContent = documents;
 }
 
 /** On a phone on its side, who writes does not see the talk: what comes now, maybe a help card, must not stay above the screen. */
@@ -315,7 +311,7 @@ function tend() {
   const log = chat.querySelector("[aria-live]:not([aria-live=off])");
   log?.setAttribute("aria-live", "off"); // else every new word would be read out
   log?.setAttribute("tabindex", "0");
-  if (replying && !begun && !sending && replies().length) {
+  if (replying && !begun && !sending && newest()) {
     const last = [...chat.querySelectorAll(".message")].at(-1);
     if (last?.closest(".bot") && last.textContent.trim()) {
       begun = true;
@@ -330,8 +326,10 @@ export function startChat() {
   const stopping = { stop: () => t("reply_ended"), clear: () => "", forget: () => "" };
   document.addEventListener("click", (event) => {
     const pressed = event.target.closest?.("#stop, #clear, #forget");
-    if (pressed) byHand = event.isTrusted;
-    if (pressed) stops(stopping[pressed.id]());
+    if (pressed) {
+      byHand = event.isTrusted;
+      stops(stopping[pressed.id]());
+    }
     const fold = event.target.closest?.("details.heavy > summary")?.parentNode;
     if (fold && fold === lastFold()) unfolded = !fold.open;
   }, true);
@@ -351,6 +349,9 @@ export function startChat() {
   addEventListener("offline", () => trouble(t("offline")));
   addEventListener("online", () => trouble(""));
   worded(() => {
+    documents = t("about");
+    if (words.language !== "en") documents += ` (${new Intl.DisplayNames([words.language], { type: "language" }).of("en")})`;
+    document.getElementById("banner-text").textContent = t("banner");
     showStarters();
     label();
   });
