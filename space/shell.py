@@ -89,7 +89,7 @@ def body(language: str, chosen: Settings) -> str:
 <header id="banner" data-feedback="{feedback}" data-written="{written}" data-whisper="{int(bool(chosen.whisper))}">
   <h1 tabindex="-1">TheraGen</h1>
   <p id="banner-text">{escape(text("banner", language))}</p>
-  <nav id="views" aria-label="TheraGen">{buttons}</nav>
+  <nav id="views" aria-label="TheraGen" inert>{buttons}</nav>
 </header>
 <noscript><style>#country-label, #views {{ display: none; }}</style><p id="no-script">{said("no_script")}</p></noscript>
 <p id="opening">{said("not_opened")}</p>

@@ -726,8 +726,19 @@ def test_a_part_of_the_page_that_does_not_load_leaves_no_box_that_answers_nothin
     page.route("**/browser/voice.js", lambda route: route.abort())
     page.goto(words.url)
     page.locator("#opening").wait_for(timeout=15_000)
-    assert page.evaluate("document.querySelector('gradio-app').inert")
+    assert page.evaluate("['gradio-app', '#views'].every(part => document.querySelector(part).inert)")
     assert page.locator('#help-bar a[href="tel:988"]').is_visible()
+
+
+def test_what_is_pressed_before_the_page_is_ready_is_not_lost(opened, words):
+    page = opened()
+    open_chat(page, words)
+    page.add_init_script("""const fetched = fetch; window.fetch = async (what, ...rest) => {
+        if (String(what).includes("words/")) await new Promise(done => setTimeout(done, 2000));
+        return fetched(what, ...rest); }""")
+    page.reload()
+    page.click("[data-view=skills]")
+    assert page.locator("#view-title").is_visible()
 
 
 def test_a_card_is_shown_from_its_beginning_and_read_out(opened, words):

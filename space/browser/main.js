@@ -22,7 +22,7 @@ for (let wait = 1000; ; wait = Math.min(2 * wait, 30_000)) {
     await new Promise((done) => setTimeout(done, wait));
   }
 }
-document.querySelector("gradio-app").inert = false; // the document keeps it shut until here
+for (const shut of document.querySelectorAll("gradio-app, #views")) shut.inert = false; // as they are in the document: a press would be lost
 document.getElementById("opening").remove();
 startNotice();
 startSettings();
