@@ -17,6 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import lean_gradio  # noqa: F401 - before Gradio
+
+
+# isort: split
 import gradio as gr
 
 import counters

@@ -315,6 +315,18 @@ def test_whatever_fails_only_types_and_places_are_written():
     assert done.stderr.count("ValueError at <string>:") >= 10, done.stderr
 
 
+def test_gradio_is_imported_without_a_look_at_stubs_for_editors():
+    said = """import sys
+opened = []
+sys.addaudithook(lambda event, given: event == "open" and str(given[0]).endswith(".pyi") and opened.append(given[0]))
+import app, inspect, lean_gradio
+print(len(opened), inspect.getfile is lean_gradio.found)"""
+    done = subprocess.run(
+        [sys.executable, "-c", said], cwd=ROOT / "space", capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "0 True\n", done.stderr
+
+
 def test_our_own_words_in_the_log_stay():
     said = (
         "import hardening, learned; hardening.harden(); learned.log.warning('learned tier: off (%s)', 'ImportError')"
