@@ -131,6 +131,7 @@ def compiled(source: str) -> re.Pattern[str]:
     return re.compile(source)
 
 
+@cache
 def commonness(need: frozenset[str]) -> float:
     """How often one of these words or pairs is said, against those of another need."""
     return sum(map(weight, need))
