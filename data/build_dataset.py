@@ -11,7 +11,6 @@ without a reply, which are never part of the corpus. A build that was stopped go
 """
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from base_model import cores
 from corpus import fingerprint_of, is_up_to_date, write
 from duplicates import Pair, closest, related_groups, repeats
 from ner import model
@@ -184,9 +184,7 @@ def arguments(doc: str) -> argparse.ArgumentParser:
         "--paper", action="store_true", help="lower case and no punctuation, as in the paper: harmful for chat"
     )
     parser.add_argument("--ner", action="store_true", help="find more names with a trained model: ten times as slow")
-    parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that clean (default: all cores)"
-    )
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that clean (default: all cores)")
     return parser
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import lean_gradio  # noqa: F401 - before Gradio
 
@@ -281,7 +281,9 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     harden()
     for problem in chosen.problems:
         log.warning(problem)
-    port = int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    port = os.environ.get("GRADIO_SERVER_PORT") or "7860"
+    if not port.isdecimal() or int(port) > 65_535:
+        stop(f"GRADIO_SERVER_PORT is {port!r}: give it as a number up to 65535, such as 7860.")
     look = {"theme": gr.themes.Soft(font=["system-ui", "sans-serif"]), "i18n": WORDS}
     # A reply that waits for its next word holds a thread; reading a message must always find one.
     threads = 2 * (chosen.people + chosen.queue)
@@ -289,16 +291,20 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     page = build(room_for(loading, chosen), chosen).queue(**SETTINGS["queue"])
     try:
         _, address, _ = page.launch(
-            server_port=port, quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **closed
+            server_port=int(port), quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **closed
         )
     except OSError:
-        sys.stderr.write(f"Port {port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another port.\n")
-        sys.stderr.flush()
-        os._exit(2)  # the loading thread would keep the process alive
+        stop(f"Port {port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another port.")
     sys.stdout.write(f"TheraGen is on {address}\n")
     sys.stdout.flush()
     read_rules()
     page.block_thread()
+
+
+def stop(why: str) -> NoReturn:
+    sys.stderr.write(f"{why}\n")
+    sys.stderr.flush()
+    os._exit(2)  # the loading thread would keep the process alive
 
 
 def read_rules() -> None:

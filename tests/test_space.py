@@ -137,6 +137,13 @@ def test_port_in_use_is_one_sentence_and_exit_code_2(space):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("port", ["http", "70000"])
+def test_a_port_that_is_none_is_one_sentence_and_exit_code_2(port):
+    done = command("tests/fake_space.py", check=False, GRADIO_SERVER_PORT=port)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith(f"GRADIO_SERVER_PORT is '{port}'")
+
+
 def test_space_alone_with_only_its_requirements_starts_and_answers(tmp_path, loop):
     copy = tmp_path / "alone"
     shutil.copytree(ROOT / "space", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
