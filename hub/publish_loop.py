@@ -27,6 +27,7 @@ import artefacts  # noqa: E402 - the path is above
 import push_corpus  # noqa: E402
 import pushing  # noqa: E402
 from artefacts import Artefact, Names  # noqa: E402
+from base_model import EMBEDDED  # noqa: E402
 from files import sha256  # noqa: E402
 from refusals import explained  # noqa: E402
 from rows import BadInput, run  # noqa: E402
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         present = look(loop, must=options.confirm)
         for one in loop:
             show(one, present, public=options.public)
-        show_variables(names, is_private(present, names.adapter, options.public))
+        show_variables(names, artefacts.base_of(loop[1]), is_private(present, names.adapter, options.public))
         if options.confirm:
             publish(loop, names, present, public=options.public, version=options.tag)
         else:
@@ -65,9 +66,10 @@ def look(loop: list[Artefact], must: bool) -> dict[str, object] | None:
     for one in loop:
         try:
             present[one.repo] = HfApi().repo_info(one.repo, repo_type=one.kind, files_metadata=True)
-        except RepositoryNotFoundError:
-            continue
         except FAILURES as error:
+            # It is raised for most refusals of a token, too.
+            if isinstance(error, RepositoryNotFoundError) and error.response.status_code == 404:
+                continue
             sentence = f"The Hub does not say what it holds: {explained(error)}"
             if must:
                 raise BadInput(f"{sentence} Nothing was pushed.") from error
@@ -86,7 +88,7 @@ def show(one: Artefact, present: dict | None, *, public: bool) -> None:
     there = (present or {}).get(one.repo)
     state = "not looked for" if present is None else f"there already, at {there.sha[:8]}" if there else "new"
     print(f"{one.kind} {one.repo}: {'private' if is_private(present, one.repo, public) else 'public'}, {state}")
-    known = {file.rfilename: file for file in there.siblings} if there else {}
+    known = files_there(present, one.repo)
     for name, content in one.files.items():
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
         print(f"  {size:>13,}  {name}{'' if present is None else f'  ({compared(content, known.get(name))})'}")
@@ -94,6 +96,10 @@ def show(one: Artefact, present: dict | None, *, public: bool) -> None:
         print(f"  {'':13}  {name}  (goes)")
     told = [links(one), *artefacts.faults(one)] if one.files else [f"not to be had yet: {one.missing}"]
     print("".join(f"  {sentence}\n" for sentence in told))
+
+
+def files_there(present: dict | None, repo: str) -> dict[str, RepoSibling]:
+    return {file.rfilename: file for file in present[repo].siblings} if present and repo in present else {}
 
 
 def compared(content: Path | bytes, known: RepoSibling | None) -> str:
@@ -115,19 +121,21 @@ def replaced(one: Artefact, present: list[str]) -> list[str]:
 
 
 def links(one: Artefact) -> str:
-    head = RepoCard(one.card, ignore_metadata_errors=True).data.to_dict()
+    head = RepoCard(one.card).data.to_dict()
     named = {name: head.get(name) for name in ("base_model", "models", "datasets") if head.get(name)}
     told = [f"{name} {', '.join([value] if isinstance(value, str) else value)}" for name, value in named.items()]
     return f"The card's head names: {'; '.join(told) or 'no other repository'}."
 
 
-def show_variables(names: Names, private: bool) -> None:
+def show_variables(names: Names, base: str | None, private: bool) -> None:
     print(f"{names.space} runs with THERAGEN_ADAPTER={names.adapter} and THERAGEN_REVISION=the commit of that push.")
     if private:
         print(
             f"It reads a private adapter only with a token of its own: add the secret HF_TOKEN (read access to {names.adapter}) "
             "in its settings. It is not sent from here."
         )
+    if base and base != EMBEDDED:
+        print(f"If {base} is gated, that Space needs the secret HF_TOKEN too, of somebody who has accepted its terms.")
 
 
 def publish(loop: list[Artefact], names: Names, present: dict, *, public: bool, version: str | None = None) -> None:
@@ -149,7 +157,7 @@ def publish(loop: list[Artefact], names: Names, present: dict, *, public: bool, 
         place = "" if one.kind == "model" else f"{one.kind}s/"
         print(f"{change} at {commits[one.repo][:8]}: {HfApi().endpoint}/{place}{one.repo}")
     for one in loop if version else []:
-        try_to(tag, one, version)
+        try_to(tag, one, version, commits[one.repo])
 
 
 def try_to(do, one: Artefact, *arguments):
@@ -162,7 +170,7 @@ def try_to(do, one: Artefact, *arguments):
 
 
 def check_card(one: Artefact) -> None:
-    RepoCard(one.card, ignore_metadata_errors=True).validate(repo_type=one.kind)
+    RepoCard(one.card).validate(repo_type=one.kind)
 
 
 def push(one: Artefact, variables: dict[str, str], public: bool) -> str:
@@ -189,15 +197,15 @@ def check_tag(one: Artefact, present: dict, name: str) -> None:
     if not (there := present.get(one.repo)):
         return
     tagged = tags_of(one).get(name)
-    known = {file.rfilename: file for file in there.siblings}
+    known = files_there(present, one.repo)
     same = all(compared(content, known.get(file)) == "same" for file, content in one.files.items())
     if tagged and (tagged != there.sha or not same or replaced(one, list(known))):
         raise BadInput(f"{one.repo} has a tag {name} at {tagged[:8]}, which is something else: choose a new version.")
 
 
-def tag(one: Artefact, name: str) -> None:
+def tag(one: Artefact, name: str, commit: str) -> None:
     if name not in tags_of(one):
-        HfApi().create_tag(one.repo, tag=name, repo_type=one.kind)
+        HfApi().create_tag(one.repo, tag=name, revision=commit, repo_type=one.kind)
 
 
 def tags_of(one: Artefact) -> dict[str, str]:

@@ -43,7 +43,7 @@ def main() -> None:
     if any(checks.values()):
         sys.stderr.write("Not to be released yet: see what stands below each line that begins with not.\n")
         sys.exit(2)
-    print(f"\n{commands(version)}")
+    print(f"\n{commands(version, named)}")
 
 
 def git(*arguments: str) -> str:
@@ -103,12 +103,12 @@ def readme_problems() -> list[str]:
     return number_problems({}, part.group(1), [file for file in (RESULTS, ROOT / "docs/times.json") if file.is_file()])
 
 
-def commands(version: str) -> str:
+def commands(version: str, build: Path) -> str:
     return f"""All checks hold. A person who may now runs, with the owner's name for ORG:
 
     git tag -a v{version} -m "TheraGen {version}"
     git push origin v{version}
-    python hub/publish_loop.py --org ORG --confirm --tag v{version}"""
+    python hub/publish_loop.py --org ORG --confirm --tag v{version} --build {build}"""
 
 
 def parse_options() -> argparse.Namespace:

@@ -201,7 +201,10 @@ class Handler(BaseHTTPRequestHandler):
             case "POST", "commit", _:
                 self.commit(repo)
             case "POST", "tag", revision:
-                hub.tags[repo][json.loads(self.content)["tag"]] = hub.at(repo, revision)[0]
+                name = json.loads(self.content)["tag"]
+                if name in hub.tags[repo]:
+                    return self.answer({"error": f"Tag reference exists already: {name}"}, 409)
+                hub.tags[repo][name] = hub.at(repo, revision)[0]
                 self.answer({})
             case _, "variables":
                 self.change_variables(method, repo)

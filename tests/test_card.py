@@ -80,6 +80,12 @@ def test_every_number_stands_in_the_text_and_in_the_model_index():
     assert {one.dataset_type for one in card.data.eval_results} == {"org/corpus", "theragen-scenarios"}
 
 
+def test_scores_on_another_corpus_are_not_said_to_be_of_ours():
+    other = {**whole(), "corpus": {**whole()["corpus"], "name": "build/other/corpus"}}
+    card = render(RUN, other, Edition(address="org/adapter", dataset="org/corpus"))
+    assert {one.dataset_type for one in card.data.eval_results} == {"theragen", "theragen-scenarios"}
+
+
 def test_head_reads_back_as_it_was_written():
     card = render(RUN, whole(), Edition(address="org/adapter", dataset="org/corpus"))
     head = ModelCard(str(card)).data.to_dict()

@@ -15,8 +15,10 @@ import safetensors.torch
 from gradio_client import Client
 from huggingface_hub import HfApi, constants, snapshot_download
 
+import artefacts
 import engine
 import publish_loop
+import refusals
 import settings
 from artefacts import names_of
 from conftest import ROOT, command, serving
@@ -268,11 +270,11 @@ def test_a_lost_connection_at_each_kind_of_request_can_be_tried_again(parts, unb
 ANSWERS = [
     ("POST create", 401, "it does not know this token (401): log in"),
     ("POST create", 402, "it wants a paid plan"),
-    ("POST create", 403, "this token may not write there (403): take one"),
+    ("POST create", 403, "this token may not write there (As the test asked, 403): take one"),
     ("GET tree", 404, "it finds no such owner or repository"),
     ("POST commit", 409, "somebody else is changing it (409): wait"),
     ("POST create", 429, "it was asked too often (429): wait"),
-    ("POST commit", 400, "it answered 400 (As the test asked.)"),
+    ("POST commit", 400, "it answered 400 (As the test asked)"),
     ("POST commit", 503, "it has a fault of its own (503): wait"),
 ]
 
@@ -292,6 +294,40 @@ def test_without_a_network_a_dry_run_says_so_and_goes_on(parts, hub, monkeypatch
     assert "it cannot be reached (ConnectError): check the network" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"it cannot be reached .* Nothing was pushed\."):
         push(parts)
+
+
+def test_without_a_login_nothing_is_called_new(parts, hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert publish_loop.look(parts, must=False) is None  # what is private looks the same as what is not there
+    assert "(401): log in" in capsys.readouterr().out
+
+
+def test_a_gateways_page_in_place_of_data_is_one_sentence():
+    try:
+        json.loads("<html>")
+    except ValueError as error:
+        assert refusals.explained(error).startswith("it, or something between, answered with a page")
+
+
+def test_a_version_names_what_was_pushed_and_not_what_came_after(parts, hub):
+    def change(_, request):
+        if kind_of(request) == "POST commit" and NAMES.space in request:  # the last part; the corpus is there
+            hub.commits[NAMES.corpus].append({"file": ["README.md"]})
+
+    hub.fault = change
+    publish_loop.publish(parts, NAMES, publish_loop.look(parts, must=True), public=False, version="v9.9.9")
+    tagged = hub.tags[NAMES.corpus]["v9.9.9"]
+    assert tagged != hub.sha(NAMES.corpus) and tagged in hub.history
+
+
+def test_a_corpus_goes_only_with_the_recipe_that_it_was_built_from(build, small, tmp_path):  # noqa: F811
+    text = (small / "small.yaml").read_text(encoding="utf-8")
+    assert artefacts.corpus(build, str(small / "small.yaml"), NAMES).files
+    (tmp_path / "small.yaml").write_text(text.replace("redistributable: true", "redistributable: false"))
+    assert "as it is now: build it again" in artefacts.corpus(build, str(tmp_path / "small.yaml"), NAMES).missing
+    folder = shutil.copytree(build, tmp_path / "torn")
+    next(folder.glob("corpus/data/*.parquet")).unlink()
+    assert "build it again" in artefacts.corpus(folder, str(small / "small.yaml"), NAMES).missing
 
 
 def test_what_somebody_else_put_into_the_space_goes_and_the_hubs_own_file_stays(parts, hub):

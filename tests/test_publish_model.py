@@ -155,6 +155,13 @@ def test_a_card_that_the_hub_refuses_is_not_pushed(tmp_path, near):
     assert "org/model" not in near.files
 
 
+def test_of_several_cards_each_is_asked_about_before_the_first_push(trained, tmp_path, hub):
+    hub.refuse_cards = True
+    done = publish(trained, hub, tmp_path, "--merge", "org/merged", check=False)
+    assert done.returncode == 2 and "did not take the card of" in done.stderr
+    assert not [request for request in hub.requests if "/commit/" in request or "repos/create" in request]
+
+
 def test_unsafe_is_refused_in_one_sentence_and_by_force_said_at_the_top(trained, tmp_path, hub):
     folder = change(trained, tmp_path, safety={"passed": False, "failures": ["A reply named a dose."]})
     refused = publish(folder, hub, tmp_path, check=False)
@@ -296,6 +303,13 @@ def test_ollama_renders_what_the_chat_template_renders(trained, name, turns):
     assert files["Modelfile"].startswith("FROM ./theragen-F16.gguf\n")
     assert 'PARAMETER stop "<|im_end|>"\n' in files["Modelfile"]
     assert json.loads(files["params"])["stop"] == ["<|im_end|>"]
+
+
+def test_a_template_without_a_system_message_of_its_own_is_refused(trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained / "adapter")
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}<|assistant|>"
+    with pytest.raises(ValueError, match="no system message of its own"):
+        ollama_files(tokenizer, "theragen-F16.gguf")
 
 
 @pytest.mark.parametrize("name", ["space/chat_template.jinja", "train/templates/llama2.jinja"])

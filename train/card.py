@@ -133,7 +133,7 @@ def gap(one: dict) -> str:
 
 
 def card_data(run: dict, results: dict, edition: Edition) -> ModelCardData:
-    base, measured = run["base"]["id"], eval_results(results, edition)
+    base, measured = run["base"]["id"], eval_results(run, results, edition)
     return ModelCardData(
         language="en",
         **terms(base, edition.license),
@@ -156,13 +156,14 @@ def terms(base: str, license: str | None) -> dict:
     return {"license": known} if known else {"license": "other", "license_name": "as-the-base", "license_link": link}
 
 
-def eval_results(results: dict, edition: Edition) -> list[EvalResult]:
+def eval_results(run: dict, results: dict, edition: Edition) -> list[EvalResult]:
     """Return the model-index: the adapter's value of each measure, on held-out conversations and on the scenarios."""
     found = []
     if corpus := results.get("corpus"):
         folder = Path(corpus["name"])
         name = f"TheraGen corpus, {folder.parent.name if folder.name == 'corpus' else corpus['name']}"
-        where = {"dataset_type": edition.dataset or "theragen", "dataset_name": name, "dataset_split": corpus["split"]}
+        ours = edition.dataset if corpus["name"] == run["data"]["name"] else None  # scores are of the corpus they name
+        where = {"dataset_type": ours or "theragen", "dataset_name": name, "dataset_split": corpus["split"]}
         values = {"perplexity": results.get("perplexity"), **results.get("replies", {}).get("measures", {})}
         found += entries(values, {**where, "dataset_config": corpus.get("config")})
     scenarios = results.get("scenarios", {})

@@ -26,15 +26,14 @@ def ollama_files(tokenizer, gguf: str) -> dict[str, str]:
         raise ValueError(
             'The chat template holds three quotation marks in a row ("""), which a Modelfile cannot carry.'
         )
-    values = {**PARAMETERS, "stop": [tokenizer.eos_token]}
     lines = [f"PARAMETER {name} {value}" for name, value in PARAMETERS.items()]
-    stops = [f"PARAMETER stop {json.dumps(stop)}" for stop in values["stop"]]
+    lines.append(f"PARAMETER stop {json.dumps(tokenizer.eos_token)}")
     blocks = [f'TEMPLATE """{template}"""', f'SYSTEM """{system}"""']
     return {
-        "Modelfile": "\n".join([f"FROM ./{gguf}", *blocks, *lines, *stops]) + "\n",
+        "Modelfile": "\n".join([f"FROM ./{gguf}", *blocks, *lines]) + "\n",
         "template": template,
         "system": system,
-        "params": json.dumps(values, indent=2) + "\n",
+        "params": json.dumps({**PARAMETERS, "stop": [tokenizer.eos_token]}, indent=2) + "\n",
     }
 
 
@@ -68,7 +67,10 @@ def default_system(tokenizer) -> str:
     """Return the system message that the template puts in when a conversation has none."""
     before, after_system, *_ = pieces(tokenizer)
     text = render(tokenizer, [{"role": "user", "content": FIRST}])
-    return text.removeprefix(before).partition(after_system + FIRST)[0]
+    system, seen, _ = text.removeprefix(before).partition(after_system + FIRST)
+    if not (seen and text.startswith(before)):
+        raise ValueError("The chat template has no system message of its own: Ollama's template cannot leave it out.")
+    return system
 
 
 def render(tokenizer, talk: list[dict]) -> str:

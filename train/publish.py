@@ -20,7 +20,7 @@ from files import write_json
 from gguf_check import export_checked
 from merging import AGREES, merge
 from modelfile import ollama_files
-from pushing import push
+from pushing import check_card, push
 from release import (
     belongs,
     check_adapter,
@@ -35,21 +35,28 @@ from release import (
 
 def main() -> None:
     options = parse_options()
-    check_options(options)
-    check_adapter(options.adapter)
-    results = read_results(options.results or options.adapter.parent / "results.json")
-    against = problems(options.adapter, results)
+    results, against = checked(options)
     require(options.force or not against, " ".join([*against, "Nothing was pushed."]))
     place = options.output or options.adapter
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=place.parent) as work:
-        made = make(options, results, tuple(against), Path(work) / "made")
+        made = make(options, results, against, Path(work) / "made")
         if options.output:
             (Path(work) / "made").rename(options.output)
             print(f"Written to {options.output}; nothing was pushed.")
             return
         for folder, repo in made.items():
+            check_card(folder, repo)
+        for folder, repo in made.items():
             print(push(folder, repo, public=options.public))
+
+
+def checked(options: argparse.Namespace) -> tuple[dict | None, tuple[str, ...]]:
+    """Return the results and what speaks against publishing; raises ValueError for what --force does not allow either."""
+    check_options(options)
+    check_adapter(options.adapter)
+    results = read_results(options.results or options.adapter.parent / "results.json")
+    return results, tuple(problems(options.adapter, results))
 
 
 def make(options: argparse.Namespace, results: dict | None, against: tuple[str, ...], work: Path) -> dict[Path, str]:

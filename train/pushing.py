@@ -21,10 +21,22 @@ def push(folder: Path, repo: str, *, public: bool = False) -> str:
         put(contents(folder), repo, public=public)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"The Hub did not take {repo}: {str(error).strip().splitlines()[0]} Log in with `hf auth login` or set HF_TOKEN "
+            f"The Hub did not take {repo}: {first_line(error)} Log in with `hf auth login` or set HF_TOKEN "
             "(with write access), check the name and the network, and run the same command again."
         ) from error
     return f"{HfApi().endpoint}/{repo}"
+
+
+def check_card(folder: Path, repo: str) -> None:
+    """Raise ValueError where the Hub refuses the card: to be asked of all cards before the first push."""
+    try:
+        ModelCard.load(folder / CARD).validate()
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"The Hub did not take the card of {repo}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def contents(folder: Path) -> dict[str, Path]:
