@@ -117,6 +117,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
                 [message, chat, choices],
                 chat,
                 queue=False,
+                trigger_mode="multiple",  # a message that comes while another is on its way waits for it in the browser
                 js="(...sent) => theragen.sending(...sent)",
                 **private,
             )

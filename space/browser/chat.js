@@ -1,5 +1,6 @@
 // The chat's own side in the browser: what the steps of app.py call as `theragen`, how to begin, and what a screen reader is told.
 
+import { dropReading } from "./connection.js";
 import { announce, button, download as give, el, kept, open, t, today, words, worded } from "./core.js";
 import { country } from "./help.js";
 import { choices } from "./settings.js";
@@ -8,12 +9,16 @@ const STARTERS = ["sleep", "worry", "lonely", "grief", "argument", "stress", "lo
 
 const ENOUGH = 120; // pixels of the talk that must be in sight when it goes on
 const LONG = 3000; // milliseconds after which a stopped reply is taken for gone
+const TWICE = 700; // within which a second press is a slip
+const LOST = 20_000; // and a message on its way for lost
 
 let sending = ""; // the message that is on its way
+let handed = ""; // the message that was pressed for last, until it has arrived
 let draft = ""; // what stood in the box when an earlier message was asked again
 let anew = ""; // the message that takes the place of the last one, when it goes
 let arrive = () => {};
 let arriving = Promise.resolve(); // the talk with the message in it; nothing where it never came
+let wipes = 0; // how often a person cleared the talk
 let wiped = false; // nothing was sent since the talk was cleared
 let replying = false;
 let begun = false;
@@ -23,6 +28,7 @@ let documents = ""; // what these are called, with the language that they are in
 let byHand = true; // Clear was pressed by a person
 let rest = 0;
 let letGo = () => {};
+let turn = Promise.resolve(); // messages go one after the other
 let gone = Promise.resolve(); // once a stopped reply can write on the page no more: its stream goes on until the server heard of it
 
 const box = () => document.querySelector("#message textarea");
@@ -60,7 +66,8 @@ export function write(text, { send = false } = {}) {
   Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(place, text);
   place.dispatchEvent(new Event("input", { bubbles: true }));
   if (send) setTimeout(() => document.getElementById("send").click(), 50); // once the box has told its owner
-  if (!send || matchMedia("(pointer: fine)").matches) place.focus(); // on a phone it would bring up the keyboard
+  const keyboard = send && !matchMedia("(pointer: fine)").matches; // a phone's would come up; the starter that has the focus goes
+  (keyboard ? document.getElementById("send") : place).focus({ preventScroll: keyboard });
 }
 
 function trouble(text) {
@@ -112,8 +119,11 @@ async function halt(chat) {
 
 function wipe() {
   wiped = true;
-  sending = draft = "";
+  wipes += 1;
+  sending = handed = draft = anew = "";
+  dropReading();
   unoffer();
+  announce(""); // it may hold what a card says
   return ["", []];
 }
 
@@ -124,19 +134,27 @@ const steps = {
       trouble(t("empty_message"));
       return [message, chat, personal()];
     }
-    const talk = await halt(chat);
+    handed = message;
+    const count = wipes;
+    const talk = await (turn = turn.then(() => halt(chat)));
+    if (count !== wipes) return new Promise(() => {}); // cleared meanwhile: it never goes
     const before = wiped ? [] : anew && anew === message ? talk.slice(0, lastOfThePerson(talk)) : talk;
     wiped = false;
     begins();
     sending = message;
-    arriving = new Promise((done) => (arrive = done));
+    arriving = new Promise((done) => {
+      arrive = done;
+      setTimeout(done, LOST);
+    });
     announce(t("writing"));
     return [message, before, personal()];
   },
   /** The message has arrived: the box is emptied of it, and of nothing that was typed since. */
   sent(now, chat) {
-    const left = now === sending ? draft : now;
+    const left = now === sending ? draft : sending && now.startsWith(sending) ? now.slice(sending.length).trimStart() : now;
+    if (handed === sending) handed = "";
     sending = draft = anew = "";
+    if (!replying && !wiped && isCard(chat.at(-1) ?? {})) setTimeout(readCard, 100); // stopped on its way, it calls for help all the same
     arrive(chat);
     return left;
   },
@@ -144,17 +162,15 @@ const steps = {
     if (!replying) throw new Error("stopped before it began");
     return [chat, personal()];
   },
-  /** A card is read out, and shown from its beginning. */
   ended() {
-    const card = newest()?.querySelector(".help-card");
-    ends(card ? [...card.querySelectorAll("p, li")].map((part) => part.textContent).join(" ") : undefined);
-    const log = card?.closest("[role=log]");
-    if (log) setTimeout(() => (log.scrollTop += card.getBoundingClientRect().top - log.getBoundingClientRect().top - 8), 400); // after Gradio's own scrolling
+    ends();
+    readCard();
   },
   /** Also what Gradio calls when a reply was stopped. */
   failed(why) {
     letGo();
     arrive();
+    handed = "";
     if (!replying) return;
     ends("");
     trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
@@ -192,13 +208,12 @@ const steps = {
     trouble(t("download_note"));
   },
   cleared(message) {
+    if (!byHand) return [message, []]; // a stopped reply was written late
     trouble("");
     setTimeout(() => box().focus(), 100);
-    const [empty, nothing] = wipe();
-    return [byHand ? empty : message, nothing];
+    return wipe();
   },
-  forgotten(message, chat) {
-    if (!confirm(t("forget_confirm"))) return [message, chat];
+  forgotten() {
     kept.forget();
     dispatchEvent(new Event("forgotten"));
     setTimeout(() => trouble(t("forgotten")), 100);
@@ -210,6 +225,16 @@ const steps = {
     return wiped ? [] : chat;
   },
 };
+
+/** A card is read out, and shown from its beginning. */
+function readCard() {
+  const card = newest()?.querySelector(".help-card");
+  if (!card) return;
+  announce([...card.querySelectorAll("p, li")].map((part) => part.textContent).join(" "));
+  bring(document.querySelector("#chat"));
+  const log = card.closest("[role=log]");
+  setTimeout(() => (log.scrollTop += card.getBoundingClientRect().top - log.getBoundingClientRect().top - 8), 400); // after Gradio's own scrolling
+}
 
 function showStarters() {
   const place = document.getElementById("starters");
@@ -324,8 +349,26 @@ export function startChat() {
   window.theragen = steps;
   // Before Gradio hears of it, since for Gradio a reply that is stopped has failed.
   const stopping = { stop: () => t("reply_ended"), clear: () => "", forget: () => "" };
+  let last = { text: "", at: -TWICE };
+  // An empty message, which Gradio would take for the end of the reply that is being written, and one that is on its way already.
+  const unneeded = (event) => {
+    const text = box()?.value ?? "";
+    const twice = text === last.text && event.timeStamp - last.at < TWICE;
+    if (text.trim() && text !== handed && !twice) {
+      last = { text, at: event.timeStamp };
+      return;
+    }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    if (!text.trim()) trouble(t("empty_message"));
+  };
+  document.addEventListener("keypress", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && event.target === box()) unneeded(event);
+  }, true);
   document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#send")) return unneeded(event);
     const pressed = event.target.closest?.("#stop, #clear, #forget");
+    if (pressed?.id === "forget" && !confirm(t("forget_confirm"))) return event.stopImmediatePropagation(); // before anything is stopped
     if (pressed) {
       byHand = event.isTrusted;
       stops(stopping[pressed.id]());
@@ -340,6 +383,7 @@ export function startChat() {
     wait = requestAnimationFrame(() => {
       if (!built && document.getElementById("starters") && words.texts.close) {
         built = true;
+        document.getElementById("opening")?.remove();
         showStarters();
       }
       if (built) label();

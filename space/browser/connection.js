@@ -5,9 +5,13 @@
 
 const LOST = JSON.stringify({ error: "lost", detail: "lost" });
 const EVENT = { "content-type": "text/event-stream" };
+const JSON_HEAD = { "content-type": "application/json" };
 
 const waiting = new Set(); // ids of what the server was asked for and has not finished
+const joining = new Map(); // by step: who asked last, and what the server calls it
+const reading = new Set(); // messages on their way
 const SLOW = 15_000; // milliseconds; reading a message takes a few
+const SILENT = 45_000; // the server says something every 15 seconds
 const stopped = new Set(); // of what it was asked to stop, and may go on with until it hears of that
 
 /** What the server would have sent, had each of these failed there. */
@@ -24,8 +28,9 @@ function mended(answer) {
   let line = "";
   const stream = new ReadableStream({
     async pull(controller) {
-      const { done, value } = await reader.read().catch(() => ({ done: true }));
+      const { done, value } = await within(reader.read(), SILENT).catch(() => ({ done: true }));
       if (done) {
+        reader.cancel().catch(() => null);
         if (waiting.size) controller.enqueue(encoder.encode(`\n\n${failures()}`));
         controller.close();
         return;
@@ -44,33 +49,86 @@ function mended(answer) {
   return new Response(stream, { status: answer.status, headers: answer.headers });
 }
 
-function eventIn(text) {
+/** What a body says; nothing where it is no JSON, such as a proxy's own page. */
+function read(body) {
   try {
-    return JSON.parse(text).event_id;
+    return JSON.parse(body) ?? {};
   } catch {
-    return ""; // a proxy's own page
+    return {};
   }
+}
+
+/** What is awaited, unless that takes too long. */
+function within(awaited, wait) {
+  let timer;
+  const late = new Promise((_, fail) => (timer = setTimeout(() => fail(new Error("slow")), wait)));
+  return Promise.race([awaited, late]).finally(() => clearTimeout(timer));
+}
+
+/** Messages that are being read are not wanted any more. */
+export function dropReading() {
+  for (const one of reading) one.abort(new Error("dropped"));
 }
 
 export function mendConnections() {
   const fetched = window.fetch;
+
+  /** Ask for something within SLOW. */
+  async function limited(what, options, known = new Set()) {
+    const limit = new AbortController();
+    const timer = setTimeout(() => limit.abort(new Error("slow")), SLOW);
+    known.add(limit);
+    try {
+      return await fetched(what, { ...options, signal: limit.signal });
+    } finally {
+      clearTimeout(timer);
+      known.delete(limit);
+    }
+  }
+
+  /** Ask for a reply's place in the queue. */
+  async function join(what, options) {
+    const { fn_index, session_hash } = read(options?.body);
+    const asked = { stopped: false, id: "" };
+    joining.set(fn_index, asked);
+    const answer = await limited(what, options);
+    if (!answer.ok) return answer;
+    asked.id = read(await answer.clone().text()).event_id;
+    waiting.add(asked.id);
+    if (asked.stopped) forsake(String(what.url ?? what).replace(/queue\/join.*$/, "cancel"), { fn_index, session_hash }, asked.id);
+    return answer;
+  }
+
+  /** Stop a reply, for the page at once. */
+  function forsake(address, about, id) {
+    waiting.delete(id); // stopping is no failure
+    stopped.add(id);
+    fetched(address, { method: "POST", headers: JSON_HEAD, body: JSON.stringify({ ...about, event_id: id }) }).catch(() => null);
+  }
+
+  /** Gradio would wait for the answer before it lets the next reply begin, and then call the old one failed in the middle of that. */
+  function leave(what, options) {
+    const about = read(options?.body);
+    const asked = joining.get(about.fn_index);
+    const id = about.event_id || asked?.id; // Gradio does not know it yet while the reply is asked for
+    if (id) forsake(what, about, id);
+    else if (asked) asked.stopped = true;
+    return new Response("{}", { headers: JSON_HEAD });
+  }
+
   window.fetch = async (what, options) => {
     const path = new URL(what.url ?? what, location.href).pathname;
     if (!path.includes("/gradio_api/")) return fetched(what, options);
-    if (path.endsWith("/cancel")) {
-      const id = eventIn(options?.body);
-      waiting.delete(id); // stopping is no failure
-      stopped.add(id);
-    }
-    let answer;
+    if (/\/(cancel|reset)$/.test(path)) return leave(what, options);
     try {
-      answer = await fetched(what, path.endsWith("/run/predict") ? { ...options, signal: AbortSignal.timeout(SLOW) } : options);
+      if (path.endsWith("/run/predict")) return await limited(what, options, reading);
+      if (path.endsWith("/queue/join")) return await join(what, options);
+      if (!path.endsWith("/queue/data")) return await fetched(what, options);
+      const answer = await within(fetched(what, options), SLOW);
+      return answer.ok && answer.body ? mended(answer) : new Response(failures(), { headers: EVENT }); // refused: a flood, a proxy
     } catch (fault) {
       if (fault.name === "AbortError") throw fault;
       return path.endsWith("/queue/data") ? new Response(failures(), { headers: EVENT }) : new Response(LOST, { status: 503 });
     }
-    if (path.endsWith("/queue/join") && answer.ok) waiting.add(eventIn(await answer.clone().text()));
-    if (!path.endsWith("/queue/data")) return answer;
-    return answer.ok && answer.body ? mended(answer) : new Response(failures(), { headers: EVENT }); // refused: a flood, a proxy
   };
 }

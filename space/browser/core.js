@@ -102,7 +102,7 @@ export function open(name) {
   if (!bare && history.state?.view !== name) history[history.state?.view ? "replaceState" : "pushState"]({ view: name }, "");
   document.body.dataset.view = name;
   const title = el("h2", { id: "view-title", tabindex: "-1" }, t(`${name}_title`));
-  const close = bare ? null : button("close", () => history.back(), { class: "close" });
+  const close = bare ? null : button("close", leave, { class: "close" });
   const place = document.getElementById("view");
   place.replaceChildren(el("div", { class: "view-head" }, title, close), ...[build()].flat());
   place.hidden = false;
@@ -110,6 +110,12 @@ export function open(name) {
   mark();
   scrollTo(0, 0);
   title.focus({ preventScroll: true });
+}
+
+/** Go back once, however often it is pressed: twice would leave the page, and the talk. */
+function leave({ currentTarget }) {
+  currentTarget.disabled = true;
+  history.back();
 }
 
 /** Show the chat again. */
@@ -147,7 +153,7 @@ export function worded(then) {
 export async function speak(language) {
   const mine = ++asked;
   const shown = current();
-  const answer = await fetch(`words/${language}`);
+  const answer = await fetch(`words/${language}`, { signal: AbortSignal.timeout(15_000) });
   if (!answer.ok) throw new Error(answer.status);
   const given = await answer.json();
   if (mine !== asked) return; // another one was chosen meanwhile

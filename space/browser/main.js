@@ -23,7 +23,6 @@ for (let wait = 1000; ; wait = Math.min(2 * wait, 30_000)) {
   }
 }
 for (const shut of document.querySelectorAll("gradio-app, #views")) shut.inert = false; // as they are in the document: a press would be lost
-document.getElementById("opening").remove();
 startNotice();
 startSettings();
 startSkills();
