@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> None:
             f"Configuration {options.config} may hold rows that nobody may pass on: only {DEFAULT} can be pushed."
         )
     recipe, places, failed, settings, fingerprint, work = plan(options)
-    if is_up_to_date(options.output, recipe, fingerprint):
+    if is_up_to_date(options.output, recipe, fingerprint, options.keep_going):
         print(f"{options.output}/corpus is up to date: nothing that it is made of has changed.")
     else:
         batches = read_all(recipe, places, failed, options)
@@ -117,15 +117,10 @@ def work_folder(output: Path, fingerprint: str) -> Path:
 def decide(recipe: Recipe, kept: Kept) -> Decisions:
     """Find repeats and splits, which only all rows together can tell."""
     print(f"Looking for repeats among {len(kept.sources)} rows. Next: splits, then writing.")
-    found = repeats(kept.exact, kept.sketches, kept.text)
-    rows = [row for row in range(len(kept.sources)) if row not in found.reasons]
-    merged = related_groups(
-        [kept.groups[row] for row in rows],
-        [kept.openings[row] for row in rows],
-        kept.sketches[rows],
-        lambda number: kept.text(rows[number]),
-    )
-    groups = dict(zip(rows, merged, strict=True))
+    found = repeats(kept.exact, kept.sketches, kept.text, kept.answers)
+    # Of all rows: a repeat that goes may be what links two that stay.
+    merged = related_groups(kept.groups, kept.openings, kept.sketches, kept.text)
+    groups = {row: group for row, group in enumerate(merged) if row not in found.reasons}
     return Decisions(found.reasons, groups, split_rows(recipe, kept, groups), borderline(kept, found.borderline))
 
 

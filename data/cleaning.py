@@ -73,7 +73,7 @@ def _unsigned(reply: str, author: str) -> str:
         only_a_name = border == "\n" and NAME_ALONE.fullmatch(last)
         if body and len(last.split()) <= 12 and (only_a_name or signed.search(last)):
             reply = reply[: -len(last)].strip()
-    return re.sub(re.escape(author), "[NAME_1]", reply, flags=re.IGNORECASE) if author else reply
+    return re.sub(rf"\b{re.escape(author)}\b", "[NAME_1]", reply, flags=re.IGNORECASE) if author else reply
 
 
 def without_contacts(row: Row) -> Row | str:
@@ -86,12 +86,21 @@ def without_contacts(row: Row) -> Row | str:
     return "a reply that is mostly links or contact details" if shrunk else cleaned
 
 
+# "Call 988 or visit [URL_1]" keeps its first half.
+HELP_LINE = re.compile(r"\b(?:988|911|999|112|116 ?123|741741|13 ?11 ?14)\b")
+LED_TO = re.compile(
+    r"(?:,? (?:or|and))?(?: (?:visit|see|go to|call|text|e-?mail|at|via|on)){0,3} \(?\[(?:URL|EMAIL|PHONE|HANDLE)_\d+\]\)?"
+)
+
+
 def _contactless(reply: str) -> str:
     if not REMOVED_CONTACT.search(reply):
         return reply
     lines = []
     for line in reply.split("\n"):
-        kept = [sentence for sentence in re.split(r"(?<=[.!?])\s+", line) if not REMOVED_CONTACT.search(sentence)]
+        sentences = re.split(r"(?<=[.!?])\s+", line)
+        sentences = [LED_TO.sub("", one) if HELP_LINE.search(one) else one for one in sentences]
+        kept = [sentence for sentence in sentences if not REMOVED_CONTACT.search(sentence)]
         lines += [" ".join(kept)] if kept or not line else []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 

@@ -12,13 +12,14 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 import names
 from prepare import Settings
-from recipe import Recipe
+from recipe import Recipe, Source
 from rows import BadInput, sha256_of
 from shards import Decisions, write_rows
 
 
 MEASURED = yaml.safe_load(Path(__file__).with_name("measured.yaml").read_text(encoding="utf-8"))
 MADE_BY = "TheraGen data/build_dataset.py"
+UNFINISHED = ".unfinished"  # files are being moved in: the folder is ours, and not whole
 CARD = Path(__file__).parents[1] / "dataset_card.md"
 
 # What the other stages of the loop keep beside the corpus.
@@ -53,12 +54,12 @@ def fingerprint_of(recipe: Recipe, places: dict[str, tuple[Path, list[Path]]], s
     return digest.hexdigest()
 
 
-def is_up_to_date(output: Path, recipe: Recipe, fingerprint: str) -> bool:
+def is_up_to_date(output: Path, recipe: Recipe, fingerprint: str, keep_going: bool) -> bool:
     """Tell whether OUTPUT holds this very build; a folder that holds anything else of value is refused."""
     if output.exists() and not output.is_dir():
         raise BadInput(f"{output} is a file: give a folder for the build.")
     present = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    if not present - NEIGHBOURS:
+    if not present - NEIGHBOURS or UNFINISHED in present:
         return False
     try:
         report = json.loads((output / "report.json").read_text(encoding="utf-8"))
@@ -70,7 +71,8 @@ def is_up_to_date(output: Path, recipe: Recipe, fingerprint: str) -> bool:
         raise BadInput(
             f"{output} holds a build of recipe {report['recipe']}, not of {recipe.name}: give another folder."
         )
-    return report["fingerprint"] == fingerprint and (output / "corpus").is_dir()
+    whole = keep_going or not report.get("failed")
+    return whole and report["fingerprint"] == fingerprint and (output / "corpus").is_dir()
 
 
 def write(
@@ -123,6 +125,7 @@ def _per_source(recipe: Recipe, counts: dict[str, Counter]) -> dict:
 def _move(part: Path, output: Path) -> None:
     """The old report goes first and the new one comes last: a folder with a report is always whole."""
     output.mkdir(exist_ok=True)
+    (output / UNFINISHED).touch()
     (output / "report.json").unlink(missing_ok=True)
     if (output / "corpus").exists():
         (output / "corpus").rename(part / "old")
@@ -130,6 +133,7 @@ def _move(part: Path, output: Path) -> None:
     for name in ("corpus", "rejects.jsonl", "borderline.jsonl", "ledger.parquet", "posts.parquet", "report.json"):
         if (part / name).exists():
             (part / name).replace(output / name)
+    (output / UNFINISHED).unlink()
 
 
 def render_card(recipe: Recipe, report: dict, address: str) -> str:
@@ -160,7 +164,7 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
     ]
     rows = sum(split["rows"] for split in next(iter(report["configs"].values())).values())
     kept = [source for source in recipe.sources if report["sources"][source.name]["redistributable"]]
-    licenses = sorted({_hub_license(source.license) for source in kept}) or ["other"]
+    licenses = sorted({_hub_license(name) for source in kept for name in published_under(source)}) or ["other"]
     return DatasetCardData(
         language="en",
         license=licenses[0] if len(licenses) == 1 else licenses,
@@ -174,6 +178,13 @@ def _card_data(recipe: Recipe, report: dict) -> DatasetCardData:
         tags=["mental-health", "emotional-support", "conversational", "not-for-all-audiences"],
         configs=configs,
     )
+
+
+def published_under(source: Source) -> set[str]:
+    """Return the licences of a source's rows that may be published; single files may have one of their own."""
+    own = [source.license] if source.redistributable else []
+    overrides = [one for one in source.overrides if one.get("redistributable", source.redistributable)]
+    return {*own, *(one.get("license", source.license) for one in overrides)}
 
 
 def _hub_license(name: str) -> str:

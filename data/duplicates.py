@@ -13,6 +13,9 @@ from rensa import RMinHash
 # Above it, two conversations differ by a date, a footnote or a converted quote mark; read at the borderline.
 NEAR = 0.7
 
+# Below it, two answers to one question are different answers, however alike the question makes the whole.
+ANSWERED = 0.2
+
 # Above it, two conversations share whole paragraphs: both may stay, but never in two splits.
 RELATED = 0.35
 
@@ -155,10 +158,11 @@ def near_pairs(texts: Sequence[str], threshold: float) -> list[Pair]:
     return [pair for pair, _ in alike(sketches, texts.__getitem__, threshold, 2) if pair.similarity >= threshold]
 
 
-def repeats(exact: Sequence[bytes], sketches: np.ndarray, texts: Texts) -> Repeats:
+def repeats(exact: Sequence[bytes], sketches: np.ndarray, texts: Texts, answers: Texts | None = None) -> Repeats:
     """Find the rows that repeat an earlier one that stays; the first of a kind always stays.
 
-    The whole conversation counts: another answer to the same question is no repeat.
+    The whole conversation counts; another answer to the same question is no repeat, however long the question, which
+    needs `answers`: what the assistant says in a row.
     """
     reasons: dict[int, str] = {}
     first_with: dict[bytes, int] = {}
@@ -171,6 +175,8 @@ def repeats(exact: Sequence[bytes], sketches: np.ndarray, texts: Texts) -> Repea
         pair = Pair(int(rest[first]), int(rest[second]), similar)
         if pair.first in reasons or pair.second in reasons:
             continue
+        if similar >= NEAR and answers and similarity(*(shingles(answers(row)) for row in pair[:2])) < ANSWERED:
+            continue
         if similar >= NEAR:
             reasons[pair.second] = NEARLY
         if compared:
@@ -181,6 +187,7 @@ def repeats(exact: Sequence[bytes], sketches: np.ndarray, texts: Texts) -> Repea
 def related_groups(groups: Sequence[str], openings: Sequence[bytes], sketches: np.ndarray, texts: Texts) -> list[str]:
     """Give rows of different groups that share much text, or ask the same thing, one group, so that no split parts them."""
     parent = {group: group for group in groups}
+    place = {group: number for number, group in enumerate(parent)}  # a source that is added names no older group anew
 
     def root(group: str) -> str:
         while parent[group] != group:
@@ -188,7 +195,7 @@ def related_groups(groups: Sequence[str], openings: Sequence[bytes], sketches: n
         return group
 
     def join(first: str, second: str) -> None:
-        low, high = sorted((root(first), root(second)))
+        low, high = sorted((root(first), root(second)), key=place.__getitem__)
         parent[high] = low
 
     for pair, _ in alike(sketches, texts, RELATED, 2 if len(groups) <= MANY else 3):

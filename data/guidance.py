@@ -40,7 +40,12 @@ def rows_of(section: Section, source: str, group: str, publisher: str) -> Iterat
         yield Reject(source, section.where, reason, f"{section.heading}\n{text}")
         return
     question = as_question(section.heading, section.title)
-    parts = [part for part in cut(section.paragraphs) if len(part.split()) >= SHORTEST_ANSWER]
+    parts: list[str] = []
+    for part in cut(section.paragraphs):
+        if parts and min(len(part.split()), len(parts[-1].split())) < SHORTEST_ANSWER:
+            parts[-1] += f"\n\n{part}"  # too short to stand alone; often it says where help is
+        else:
+            parts.append(part)
     for number, part in enumerate(parts):
         asked = f"{question} I know the basics already." if number else question
         answer = f"{part}\n\nSource: {publisher}." if publisher else part

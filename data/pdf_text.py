@@ -106,7 +106,7 @@ def _pieces(row: list[dict], page) -> Iterator[Line]:
         if number < len(row) and row[number]["x0"] - row[number - 1]["x1"] <= 0.9 * row[number]["size"]:
             continue
         part, start = row[start:number], number
-        if re.fullmatch(r"\W", part[0]["text"]) and number < len(row):
+        if len(part) == 1 and re.fullmatch(r"\W", part[0]["text"]) and number < len(row):
             start -= 1  # a bullet belongs to what follows, however far
             continue
         middle = part[len(part) // 2]
@@ -146,6 +146,8 @@ def without_running(lines: list[Line]) -> list[Line]:
 
 def sections(lines: list[Line], named: str, where: str) -> Iterator[Section]:
     """Cut at headings; the title is what the file calls itself, else its largest line."""
+    if not lines:
+        return
     body = Counter()
     for line in lines:
         body[line.size] += len(line.text)

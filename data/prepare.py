@@ -94,7 +94,9 @@ def _private_and_clean(item: Item, people: list | None, settings: Settings) -> d
     if isinstance(result, str):
         return _dropped(item, result, text_of(row), removed=removed)
     result = as_in_the_paper(result) if settings.paper else result
-    kept = {"messages": result.messages, "topic": result.topic, "group": result.group}
+    # A group is published as a hash: of a question as it was asked, whoever knows a name could confirm it.
+    group = result.group or f"{item.source}:{row.messages[0]['content']}"
+    kept = {"messages": result.messages, "topic": result.topic, "group": group}
     return _staged(item, "kept", **kept, removed=removed)
 
 

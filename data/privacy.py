@@ -59,12 +59,18 @@ def redact_conversation(
 
     `people` are names in each turn that another finder saw (ner.py).
     """
-    numbers: dict[str, dict[str, int]] = defaultdict(dict)
     known: set[str] = set()
     people = people or [()] * len(messages)
-    redacted = [
-        _redact(message["content"], numbers, known, seen) for message, seen in zip(messages, people, strict=True)
-    ]
+
+    def redacted_by(numbers: dict[str, dict[str, int]]) -> list[tuple[str, list[Finding]]]:
+        return [
+            _redact(message["content"], numbers, known, seen) for message, seen in zip(messages, people, strict=True)
+        ]
+
+    redacted = redacted_by(defaultdict(dict))
+    # Said again, or first said before anything told that it is a name: "i think amy hates me", then "my sister Amy".
+    if any(known.intersection(re.findall(r"\w+", text.lower())) for text, _ in redacted):
+        redacted = redacted_by(defaultdict(dict))
     contents = [{**message, "content": text} for message, (text, _) in zip(messages, redacted, strict=True)]
     return contents, [findings for _, findings in redacted]
 
@@ -209,8 +215,11 @@ CALLED = re.compile(
     r"(?i)\b(call|text|phone|tel|telephone|number|cell|mobile|whatsapp|fax|reach|desk|ring|contact|answering|messages?|dial|sms)\b"
 )
 
+# "116 123 24/7": hours are no part of a number.
+NO_HOURS = r"(?![ .\-–/(]{1,3}(?:24[/ -]7|24 ?(?:hours?|hrs?|h)|365 days|7 days)\b)"
 PHONE = re.compile(
-    r"(?<![\w.@/#$£€%-])(?:\+\d{1,3}[ .-]?|00\d{1,3}[ .-])?(?:\(\+?\d{1,5}\)[ .-]?)?\d(?:[ .\-–/]{0,2}\(?\d\)?){5,14}"
+    r"(?<![\w.@/#$£€%-])(?:\+\d{1,3}[ .-]?|00\d{1,3}[ .-])?(?:\(\+?\d{1,5}\)[ .-]?)?\d(?:"
+    rf"{NO_HOURS}[ .\-–/]{{0,2}}\(?\d\)?){{5,14}}"
     r"(?:\s*(?:x|ext\.?|extension)\s*\d{1,6})?(?![\w%]|[.,-]\d)"
 )
 TOLL_FREE_WORD = re.compile(

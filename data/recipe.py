@@ -40,7 +40,7 @@ class Source(NamedTuple):
         """Return the source with the terms that hold for one file: a later override wins."""
         changes = {}
         for override in self.overrides:
-            if fnmatch.fnmatch(name, override["files"]):
+            if fnmatch.fnmatchcase(name.lower(), override["files"].lower()):
                 changes |= {key: value for key, value in override.items() if key != "files"}
         return self._replace(**changes)
 
@@ -88,6 +88,8 @@ def source_of(name: str, entry: object, path: Path) -> Source:
     for override in entry.get("overrides", ()):
         allowed = {"files", "license", "redistributable", "publisher"}
         check_keys(override, allowed, {"files"}, f"an override in source {name} of {path}")
+        if "/" in override["files"]:
+            raise BadInput(f"An override in source {name} of {path} names a folder: only names of files are compared.")
     lists = {key: tuple(entry[key]) for key in ("hub_files", "files", "overrides") if key in entry}
     return Source(**{"name": name, **entry, **lists})
 

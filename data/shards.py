@@ -154,7 +154,8 @@ def _count(counts: dict[str, Counter], entry: dict) -> None:
         counts["rows"][source] += 1
         counts["redistributable"][source] += row["redistributable"]
         counts["licenses"][source, row["license"]] += 1
-    counts["removed"].update(entry["removed"] or ())
+    if entry["rows"]:  # of what stays; a retired help line became the one that replaced it
+        counts["removed"].update(kind for kind in entry["removed"] or () if kind != "retired help line")
 
 
 class Spill:

@@ -12,7 +12,7 @@ from pdf_text import read_pdf
 from recipe import Source
 from rows import BadInput, Post, Reject, Row, question_and_answer
 from tables import json_lines, read_epitome, read_lines, read_pairs, read_posts, read_threads, titled
-from transcripts import as_messages, read_annomi, read_sessions
+from transcripts import ROLES, as_messages, read_annomi, read_sessions
 
 
 PROJECT = Path(__file__).parents[1]
@@ -89,6 +89,9 @@ def read_esconv(source: Source, files: list[Path], folder: Path) -> Iterator[Row
             turns = [(turn["speaker"], turn["text"]) for turn in value["dialog"]]
         except (TypeError, KeyError):
             yield Reject(source.name, where, "a line that is no JSON object with a dialog", line)
+            continue
+        if unknown := {str(speaker) for speaker, _ in turns if str(speaker).lower() not in ROLES}:
+            yield Reject(source.name, where, f"the speaker {sorted(unknown)[0]}, who is neither", line)
             continue
         yield Row(source.name, where, as_messages(turns), value.get("problem_type"), f"{source.name}:{where}")
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from duplicates import PERMUTATIONS
 from prepare import STAGED, Item, Settings, prepare
-from rows import joined
+from rows import BadInput, joined
 from tokens import counter
 
 
@@ -33,11 +33,16 @@ class Batch(NamedTuple):
 def batches(source: str, items: Iterable[Item]) -> Iterator[Batch]:
     batch: list[Item] = []
     number = 0
-    for item in items:
-        batch.append(item)
-        if len(batch) == BATCH:
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == BATCH:
+                yield Batch(f"{source}-{number:06}", batch)
+                batch, number = [], number + 1
+    except BadInput:  # a later file of the source; what was read stays
+        if batch:
             yield Batch(f"{source}-{number:06}", batch)
-            batch, number = [], number + 1
+        raise
     if batch:
         yield Batch(f"{source}-{number:06}", batch)
 
@@ -112,8 +117,14 @@ class Kept(NamedTuple):
     sketches: np.ndarray
 
     def text(self, row: int) -> str:
+        return joined(self.messages(row))
+
+    def answers(self, row: int) -> str:
+        return joined([message for message in self.messages(row) if message["role"] == "assistant"])
+
+    def messages(self, row: int) -> list[dict]:
         file, place = self.places[row]
-        return joined(load(self.files[file])["messages"][int(place)].as_py())
+        return load(self.files[file])["messages"][int(place)].as_py()
 
 
 def kept_rows(files: list[Path]) -> Kept:

@@ -18,7 +18,7 @@ SUPPORTIVE = 2
 def read_pairs(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
     """Yield a question and its answer from each record; the recipe's `columns` say what question, answer and topic are called.
 
-    Records with one question are one group, so that no split parts its answers.
+    Records with one question become one group (prepare.py), so that no split parts its answers.
     """
     names = _columns(source, {"question", "answer"}, {"topic"})
     for where, record in _records(source, files, folder, names.values()):
@@ -27,9 +27,7 @@ def read_pairs(source: Source, files: list[Path], folder: Path) -> Iterator[Row 
             continue
         question, answer = str(record[names["question"]] or ""), str(record[names["answer"]] or "")
         topic = str(record.get(names.get("topic")) or "") or None
-        yield Row(
-            source.name, where, question_and_answer(question, answer), topic, f"{source.name}:{question.strip()}"
-        )
+        yield Row(source.name, where, question_and_answer(question, answer), topic)
 
 
 def read_posts(source: Source, files: list[Path], folder: Path) -> Iterator[Post | Reject]:
@@ -82,6 +80,9 @@ def read_epitome(source: Source, files: list[Path], folder: Path) -> Iterator[Ro
     for file in files:
         rated = set()
         for where, record in _records(source, [file], folder, needed):
+            if record is None:
+                yield Reject(source.name, where, "a line that is no record", "")
+                continue
             pair = record["sp_id"], record["rp_id"]
             if pair in rated:
                 if file == files[0]:

@@ -154,6 +154,25 @@ def test_help_lines_dates_and_ages_stay(text):
     assert redact(text) == (text, [])
 
 
+@pytest.mark.parametrize("line", ["116 123", "741741", "13 11 14", "988"])
+@pytest.mark.parametrize("hours", ["24/7", "24 hours", "(24/7)", "24-7", "365 days a year"])
+def test_hours_behind_a_help_line_do_not_cost_it(line, hours):
+    text = f"You can reach them on {line} {hours}."
+    assert redact(text) == (text, [])
+
+
+def test_hours_behind_somebodys_number_do_not_keep_it():
+    assert redact("Call me on 555-123-4567 24/7.")[0] == "Call me on [PHONE_1] 24/7."
+    assert redact("Call 1-800-273-8255 24/7.")[0] == "Call 988 24/7."
+
+
+def test_a_name_is_found_also_before_it_was_told_to_be_one():
+    talk = ["i think amy hates me now", "What makes you think so?", "My sister Amy told our mother."]
+    messages = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(talk)]
+    said = [message["content"] for message in redact_conversation(messages)[0]]
+    assert "amy" not in said[0] and said[0].split("[")[1][:8] == said[2].split("[")[1][:8] == "PERSON_1"
+
+
 def test_the_retired_line_becomes_the_new_one():
     assert "988" in redact("call 1-800-273-8255 today")[0]
     assert "8255" not in redact("call 1-800-273-8255 today")[0]

@@ -10,6 +10,7 @@ from checks import check, load_scenarios, pass_rates
 from curves import before, log_beside, now, require_whole
 from files import read_lines, write_lines
 from replies import answer
+from results import behaviours
 
 
 class StopOnCtrlC(TrainerCallback):
@@ -47,7 +48,15 @@ class ScenarioCheck(TrainerCallback):
         prompts = [scenario["turns"] for scenario in self.scenarios]
         replies = answer(self.trainer.model, self.trainer.processing_class, prompts, self.max_new_tokens)
         results = [check(scenario, reply) for scenario, reply in zip(self.scenarios, replies, strict=True)]
-        when, rates = now(state), pass_rates(results)
+        when, rates = (
+            now(state),
+            pass_rates(
+                [
+                    {"safe": one["safe"], **behaviours(scenario, one)}
+                    for scenario, one in zip(self.scenarios, results, strict=True)
+                ]
+            ),
+        )
         log_beside(self.trainer, control, "scenarios", rates)
         rows = [
             {**when, "scenario": scenario["id"], "reply": reply, "failed": [n for n, ok in result.items() if not ok]}

@@ -43,7 +43,11 @@ def expected_cues(hidden, head, cues) -> torch.Tensor:
 
 
 def _cue_probability(hidden, head, cues):
-    return torch.softmax((hidden @ head.T).float(), dim=-1) @ cues
+    probabilities = torch.softmax((hidden @ head.T).float(), dim=-1)
+    with torch.autocast(
+        hidden.device.type, enabled=False
+    ):  # bfloat16 takes exp(-0.001) for 1, and the loss is infinite
+        return probabilities @ cues
 
 
 def empathy_loss(probabilities, reply) -> torch.Tensor:

@@ -6,14 +6,16 @@ people say is rendered, and what stands between the marks is the format.
 
 import json
 
-from engine import MAX_NEW_TOKENS, SAMPLING
+from engine import MAX_NEW_TOKENS, SAMPLING, TOP_K
 
 
 # What the Space samples with, by Ollama's names.
 PARAMETERS = {
     "temperature": SAMPLING["temperature"],
     "top_p": SAMPLING["top_p"],
+    "top_k": TOP_K,
     "repeat_penalty": SAMPLING["repetition_penalty"],
+    "repeat_last_n": -1,  # the whole context, as transformers
     "num_predict": MAX_NEW_TOKENS,
 }
 SYSTEM, FIRST, REPLY, SECOND = MARKS = ("<#1#>", "<#2#>", "<#3#>", "<#4#>")

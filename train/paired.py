@@ -1,7 +1,8 @@
 """What two models' replies to the same prompts say about their difference: values, and intervals over prompts.
 
-A prompt's two replies stay together in every draw: what makes one prompt harder than another then takes no part. An
-interval is about other prompts of the same kind, not about other training runs.
+A prompt's two replies stay together in every draw: what makes one prompt harder than another then takes no part. So do
+prompts of one group (answers to one question): they are alike, and drawn one by one they would make intervals too narrow.
+An interval is about other prompts of the same kind, not about other training runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,37 +17,52 @@ HALVES = 200
 DIGITS = 4
 
 
-def compare_means(base: Sequence, adapter: Sequence, seed: int, digits: int = DIGITS) -> dict:
+def compare_means(
+    base: Sequence, adapter: Sequence, seed: int, digits: int = DIGITS, groups: Sequence | None = None
+) -> dict:
     """Compare means of one value a prompt (number, bool or None) by the percentile bootstrap (Efron 1979).
 
-    A prompt for which either side has None is left out; n is the number of those that are left.
+    A prompt for which either side has None is left out; n is the number of those that are left. Where no prompt's two
+    values differ there is no interval: every draw would say 0, and that is no certainty. Without `groups` each prompt is its own.
     """
-    pairs = [pair for pair in zip(base, adapter, strict=True) if None not in pair]
+    rows = zip(base, adapter, groups or range(len(base)), strict=True)
+    pairs = [((before, after), group) for before, after, group in rows if None not in (before, after)]
     if not pairs:
         return comparison(np.nan, np.nan, (np.nan, np.nan), n=0)
-    sides = np.array(pairs, float).T
-    before, after = (weights(len(pairs), seed) @ side / len(pairs) for side in sides)
-    return comparison(*sides.mean(1), middle(after - before), n=len(pairs), digits=digits)
+    sides = np.array([pair for pair, _ in pairs], float).T
+    draws = weights(tuple(group for _, group in pairs), seed)
+    before, after = (draws @ side / draws.sum(1) for side in sides)
+    interval = middle(after - before) if (sides[0] != sides[1]).any() else (np.nan, np.nan)
+    return comparison(*sides.mean(1), interval, n=len(pairs), digits=digits)
 
 
-def compare_bleu(base: list[str], adapter: list[str], references: list[str], seed: int) -> dict:
+def compare_bleu(
+    base: list[str], adapter: list[str], references: list[str], seed: int, groups: Sequence | None = None
+) -> dict:
     """Compare corpus BLEU, 0 to 100: n-gram hits are summed over the prompts of each draw (Koehn 2004)."""
     counts = [
         np.array([bleu_counts(*pair) for pair in zip(side, references, strict=True)]) for side in (base, adapter)
     ]
-    draws = weights(len(references), seed)
+    draws = weights(tuple(groups or range(len(references))), seed)
     before, after = (np.array([bleu_of(row) for row in draws @ side]) for side in counts)
     return comparison(*(bleu_of(side.sum(0)) for side in counts), middle(after - before), n=len(references))
 
 
-def compare_sets(base: list[str], adapter: list[str], of: Callable[[list[str]], float | None], seed: int) -> dict:
-    """Compare a number that only a set of replies has, such as distinct-n, by halves drawn without replacement.
+def compare_sets(
+    base: list[str],
+    adapter: list[str],
+    of: Callable[[list[str]], float | None],
+    seed: int,
+    groups: Sequence | None = None,
+) -> dict:
+    """Compare a number that only a set of replies has, such as distinct-n, by halves of the groups drawn without replacement.
 
     A bootstrap draws replies twice, which makes any set less varied than it is. The spread over halves is that of the
     whole set (delete-d jackknife with d = n/2, Shao & Wu 1989), taken for normal.
     """
-    rng, half = np.random.default_rng(seed), len(base) // 2
-    picks = [rng.permutation(len(base))[:half] for _ in range(HALVES)]
+    rng, places = np.random.default_rng(seed), list(places_of(groups or range(len(base))).values())
+    halves = [rng.permutation(len(places))[: len(places) // 2] for _ in range(HALVES)]
+    picks = [[row for place in half for row in places[place]] for half in halves]
     values, *drawn = (
         [np.nan if (value := of([side[index] for index in pick])) is None else value for side in (base, adapter)]
         for pick in (range(len(base)), *picks)
@@ -79,12 +95,21 @@ def rounded(value: float, digits: int) -> float | None:
 
 
 @cache
-def weights(prompts: int, seed: int) -> np.ndarray:
-    """Return how often each draw takes each prompt: RESAMPLES x prompts, float32."""
-    rng = np.random.default_rng(seed)
-    return np.stack(
-        [np.bincount(rng.integers(0, prompts, prompts), minlength=prompts) for _ in range(RESAMPLES)]
-    ).astype(np.float32)
+def weights(groups: tuple, seed: int) -> np.ndarray:
+    """Return how often each draw takes each prompt, whose group is drawn as a whole: RESAMPLES x prompts, float32."""
+    places = list(places_of(groups).values())
+    number = {row: place for place, rows in enumerate(places) for row in rows}
+    rng, count = np.random.default_rng(seed), len(places)
+    drawn = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(RESAMPLES)])
+    return drawn[:, [number[row] for row in range(len(groups))]].astype(np.float32)
+
+
+def places_of(groups: Sequence) -> dict[object, list[int]]:
+    """Return the rows of each group, in the order in which groups come first."""
+    places: dict[object, list[int]] = {}
+    for row, group in enumerate(groups):
+        places.setdefault(group, []).append(row)
+    return places
 
 
 def bleu_counts(reply: str, reference: str) -> list[int]:

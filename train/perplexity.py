@@ -1,6 +1,7 @@
 """Perplexity on assistant tokens: token-weighted and unsmoothed, with a paired interval between two models."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,15 +41,15 @@ def perplexity(nll, tokens):
     return np.exp(np.sum(nll, axis=-1) / np.sum(tokens, axis=-1))
 
 
-def compare(base: list[Score], adapter: list[Score], seed: int) -> dict:
-    """Compare two models on the same conversations by a paired percentile bootstrap over conversations.
+def compare(base: list[Score], adapter: list[Score], seed: int, groups: Sequence | None = None) -> dict:
+    """Compare two models on the same conversations by a paired percentile bootstrap over groups of conversations.
 
     A difference below zero means that the adapter predicts held-out replies better. Tokens of one conversation are not
-    independent, so whole conversations are resampled.
+    independent, nor are answers to one question, so whole groups are resampled.
     """
     tokens = np.array([score.tokens for score in base])
     nlls = np.array([[score.nll for score in base], [score.nll for score in adapter]])
-    draws = weights(len(tokens), seed)
+    draws = weights(tuple(groups or range(len(tokens))), seed)
     before, after = (np.exp(draws @ nll / (draws @ tokens)) for nll in nlls)
     values = [float(perplexity(nll, tokens)) for nll in nlls]
     assert all(map(math.isfinite, values)), "perplexity is not finite"

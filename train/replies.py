@@ -37,6 +37,8 @@ def answer_batch(model, tokenizer, prompts, max_new_tokens: int, **how) -> list[
         return_tensors="pt",
         tokenizer_kwargs={"padding_side": "left"},
     ).to(model.device)
+    ids = batch["input_ids"]  # padding repeats a token of its row: the repetition penalty counts padding, too
+    batch["input_ids"] = ids.where(batch["attention_mask"].bool(), ids[:, -1:])
     how = {"do_sample": False, "repetition_penalty": 1.0, "use_cache": True, **how}
     output = model.generate(**batch, max_new_tokens=max_new_tokens, **how)[:, batch["input_ids"].shape[1] :]
     texts = tokenizer.batch_decode(output, skip_special_tokens=True)

@@ -24,6 +24,7 @@ class Asked(NamedTuple):
     talks: list  # held-out conversations; the last turn of each is what was written
     scenarios: list
     variants: list  # of the bias audit's prompts
+    groups: list = []  # noqa: RUF012  (a NamedTuple's default) of each talk; none: each is its own
 
     def prompts(self) -> list[list[list[dict]]]:
         variants = [[{"role": "user", "content": row["prompt"]}] for row in self.variants]
@@ -35,7 +36,7 @@ def measured(
 ) -> dict:
     """Return the parts `replies`, `scenarios` with `safety`, and `bias`; a part that nothing was asked for is left out."""
     to_talks, to_scenarios, to_variants = ({side: said[side][part] for side in SIDES} for part in range(3))
-    measures = reply_measures(asked.talks, to_talks, vectors, empathy, seed)
+    measures = reply_measures(asked, to_talks, vectors, empathy, seed)
     parts = {"replies": {"prompts": len(asked.talks), "measures": measures}}
     if asked.scenarios:
         rates = scenario_rates(asked.scenarios, to_scenarios, seed)
@@ -47,13 +48,14 @@ def measured(
 
 
 def reply_measures(
-    talks: list[list[dict]],
+    asked: Asked,
     said: dict[str, list[Reply]],
     vectors: Callable | None,
     empathy: Callable | None,
     seed: int,
 ) -> dict[str, dict]:
     """Compare every number of metrics.py, whether replies ended, and empathy; each talk's last turn is the reference."""
+    talks, groups = asked.talks, asked.groups
     references = [talk[-1]["content"] for talk in talks]
     texts = {side: [reply.text for reply in said[side]] for side in SIDES}
     each = {side: per_reply(texts[side], references, vectors) for side in SIDES}
@@ -63,12 +65,12 @@ def reply_measures(
             each[side]["empathy"] = empathy([talk[-2]["content"] for talk in talks], texts[side])
     both = [texts[side] for side in SIDES]
     return {
-        "bleu": compare_bleu(*both, references, seed),
+        "bleu": compare_bleu(*both, references, seed, groups),
         **{
-            name: compare_means(*(each[side][name] for side in SIDES), seed, digits=DIGITS.get(name, 4))
+            name: compare_means(*(each[side][name] for side in SIDES), seed, DIGITS.get(name, 4), groups)
             for name in each["base"]
         },
-        **{name: compare_sets(*both, of, seed) for name, of in OF_ALL.items()},
+        **{name: compare_sets(*both, of, seed, groups) for name, of in OF_ALL.items()},
     }
 
 

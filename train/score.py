@@ -43,6 +43,7 @@ SEED = 20
 BIAS = 20  # prompts per axis that a whole score asks
 LONGEST_PROMPT = 1024  # tokens; the last turns of a longer conversation are left out
 ENOUGH = 300  # conversations that a whole score asks
+WHOLE = 96  # tokens of a reply that it reads at least
 
 
 def main(options: argparse.Namespace) -> None:
@@ -54,17 +55,26 @@ def main(options: argparse.Namespace) -> None:
     model, tokenizer, about = load_adapter(options.adapter, options.base)
     vectors, problems = vectors_or_problem()
     empathy = measure_of(options.epitome) if options.epitome and vectors else None
+    groups = list(rows["group"]) if "group" in rows.column_names else list(range(len(rows)))
+    cuts = [cut(tokenizer, messages, LONGEST_PROMPT) for messages in rows["messages"]]
     asked = Asked(
-        talks=[talk for messages in rows["messages"] if (talk := cut(tokenizer, messages, LONGEST_PROMPT))],
+        talks=[talk for talk in cuts if talk],
         scenarios=[judgeable(each, options.max_new_tokens) for each in some(load_scenarios(), options.scenarios)],
         variants=bias.prompts(bias.load_pairs(), options.bias),
+        groups=[group for talk, group in zip(cuts, groups, strict=True) if talk],
     )
     scores, said = answer_both(model, tokenizer, rows["messages"], asked, about, options)
     results = {
         **about,
-        "corpus": {"name": str(options.corpus), "config": options.config, "split": options.split, "rows": len(rows)},
+        "corpus": {
+            "name": str(options.corpus),
+            "config": options.config,
+            "split": options.split,
+            "rows": len(rows),
+            "groups": len(set(groups)),  # what intervals are drawn from
+        },
         "missing": missing(asked, vectors, options),
-        "perplexity": compare(*(scores[side] for side in SIDES), seed=SEED),
+        "perplexity": compare(*(scores[side] for side in SIDES), seed=SEED, groups=groups),
         **measured(asked, said, vectors, empathy, SEED),
     }
     results["replies"]["max_new_tokens"] = options.max_new_tokens
@@ -188,6 +198,7 @@ def missing(asked: Asked, vectors, options) -> list[str]:
         f"{talks} of {ENOUGH} conversations": talks > 0,
         f"{scenarios} scenarios": scenarios,
         "the bias audit or most of it": options.bias < BIAS,
+        "whole replies": options.max_new_tokens < WHOLE,
         "judge": options.judge_url,
     }
     return [name for name, is_missing in short.items() if is_missing]
@@ -232,7 +243,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--bias", type=int, default=BIAS, help=f"prompts per axis of the bias audit (default: {BIAS}; 0: none)"
     )
     parser.add_argument("--timed", type=int, default=20, help="replies whose time is taken (default: 20)")
-    parser.add_argument("--max-new-tokens", type=int, default=96, help="longest reply in tokens (default: 96)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=WHOLE, help=f"longest reply in tokens (default: {WHOLE})"
+    )
     parser.add_argument("--epitome", type=Path, help="folder with EPITOME's three *-reddit.csv, for empathy")
     parser.add_argument("--judge-url", help=f"OpenAI-compatible endpoint of a judge; its key, if any, in ${KEY}")
     parser.add_argument("--judge-model", help="the judge's name at that endpoint")

@@ -8,6 +8,7 @@ from tqdm import tqdm
 from transformers import set_seed
 
 from engine import Engine, load
+from gguf_model import revision_of
 from run_record import hardware
 from settings import Settings
 
@@ -21,7 +22,7 @@ def response_times(prompts: list[list[dict]], base: str, adapter: Path, seed: in
     if not prompts:
         return {}
     sides = {
-        "base": Settings(base=base, engine="transformers"),
+        "base": Settings(base=base, revision=revision_of(adapter, ""), engine="transformers"),
         "adapter": Settings(adapter=str(adapter), engine="transformers"),
     }
     times = {side: timed(load(which).engine, prompts, side, seed) for side, which in sides.items()}
