@@ -98,7 +98,7 @@ def test_a_repeat_that_goes_still_links_those_that_stay():
         answers=lambda row: talks[row][1]["content"],
     )
     decisions = build_dataset.decide(load_recipe("embedded"), kept)
-    assert list(decisions.reasons) == [1] and decisions.groups[0] == decisions.groups[2]
+    assert list(decisions.repeated) == [1] and decisions.groups[0] == decisions.groups[2]
 
 
 def test_other_answers_to_a_long_question_are_no_repeats():

@@ -25,6 +25,20 @@ def test_pairing_sees_what_the_spread_between_prompts_would_hide():
     assert (low, high) == (1, 1)
 
 
+def test_prompts_of_one_group_are_drawn_together():
+    rng = np.random.default_rng(3)
+    base, adapter = rng.normal(0, 1, 40).tolist(), rng.normal(0.2, 1, 40).tolist()
+    once = paired.compare_means(base, adapter, SEED)["difference_interval_95"]
+    thrice = paired.compare_means(base * 3, adapter * 3, SEED, groups=[*range(40)] * 3)["difference_interval_95"]
+    alone = paired.compare_means(base * 3, adapter * 3, SEED)["difference_interval_95"]
+    assert thrice == pytest.approx(once, abs=1e-4) and alone[1] - alone[0] < 0.7 * (once[1] - once[0])
+
+
+def test_where_nothing_differs_there_is_no_interval():
+    assert paired.compare_means([0] * 235, [0] * 235, SEED)["difference_interval_95"] is None
+    assert paired.compare_means([1] * 9, [0] * 9, SEED)["difference_interval_95"] == [-1, -1]
+
+
 def test_shares_of_passes_are_means_too():
     found = paired.compare_means([True, False, False, True], [True, True, True, True], SEED)
     assert (found["base"], found["adapter"], found["difference"]) == (0.5, 1, 0.5)

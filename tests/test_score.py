@@ -62,7 +62,7 @@ def test_twice_the_same_and_the_second_time_nothing_is_said_anew(trained, folder
     text = (folder / "results.json").read_text()
     first = json.loads(text)
     scenarios = f"{len(load_scenarios()) - 40} scenarios"
-    assert first["missing"] == ["292 of 300 conversations", scenarios, "the bias audit or most of it"]
+    assert first["missing"] == ["292 of 300 conversations", scenarios, "the bias audit or most of it", "whole replies"]
     assert "coherence" in first["replies"]["measures"]
     monkeypatch.setattr(replies, "answer_batch", None)
     run(folder, trained[1])

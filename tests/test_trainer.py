@@ -146,6 +146,19 @@ def test_empathy_loss_by_hand():
     assert empathy_loss(probabilities, torch.tensor([0, 0, 1])).item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_the_empathy_term_is_finite_where_training_computes_in_bfloat16():
+    torch.manual_seed(1)
+    hidden, head = torch.randn(2, 16, requires_grad=True), torch.randn(50, 16)
+    cues = torch.zeros(50, 3)
+    cues[:2] = 1e-3  # hardly a cue is expected
+    plain = empathy_loss(expected_cues(hidden, head, cues), torch.tensor([0, 0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = empathy_loss(expected_cues(hidden, head, cues), torch.tensor([0, 0]))
+    found.backward()
+    assert found.item() == pytest.approx(plain.item(), rel=0.02)
+    assert hidden.grad.isfinite().all()
+
+
 def test_expected_cues_are_probabilities_and_have_a_gradient():
     hidden, head = torch.randn(ROWS + 2, 8, requires_grad=True), torch.randn(30, 8)
     cues = torch.zeros(30, 3)
