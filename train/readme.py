@@ -63,9 +63,10 @@ def headline(results: dict) -> dict[str, dict]:
 
 def asked(results: dict) -> str:
     corpus, replies = results["corpus"], results["replies"]
+    groups = f" ({corpus['groups']} groups; intervals draw those)" if corpus.get("groups") else ""
     partial = f" **Partial: {', '.join(results['missing'])} not measured.**" if results["missing"] else ""
     return (
-        f"Adapter on {results['base']}, corpus `{corpus['name']}`, {corpus['rows']} conversations of its {corpus['split']} split, "
+        f"Adapter on {results['base']}, corpus `{corpus['name']}`, {corpus['rows']} conversations{groups} of its {corpus['split']} split, "
         f"replies drawn as in the Space but cut after {replies['max_new_tokens']} tokens. Shares are between 0 and 1.{partial}"
     )
 
