@@ -15,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotReady
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-import lean_gradio  # noqa: F401 - before Gradio
+import lean_gradio  # before Gradio
 
 
 # isort: split
@@ -122,7 +122,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
                 **private,
             )
             # Said by the browser, which knows it also when the server can't be reached.
-            read.failure(**in_browser, js="() => theragen.failed('unsent')")
+            read.failure(**in_browser, js="() => theragen.unsent()")
             read.success(**in_browser, inputs=[message, chat], outputs=message, js="(...now) => theragen.sent(...now)")
             reply = read.success(
                 answer,
@@ -282,9 +282,6 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     harden()
     for problem in chosen.problems:
         log.warning(problem)
-    port = os.environ.get("GRADIO_SERVER_PORT") or "7860"
-    if not port.isdecimal() or int(port) > 65_535:
-        stop(f"GRADIO_SERVER_PORT is {port!r}: give it as a number up to 65535, such as 7860.")
     look = {"theme": gr.themes.Soft(font=["system-ui", "sans-serif"]), "i18n": WORDS}
     # A reply that waits for its next word holds a thread; reading a message must always find one.
     threads = 2 * (chosen.people + chosen.queue)
@@ -292,20 +289,23 @@ def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
     page = build(room_for(loading, chosen), chosen).queue(**SETTINGS["queue"])
     try:
         _, address, _ = page.launch(
-            server_port=int(port), quiet=True, prevent_thread_lock=True, max_threads=threads, **look, **closed
+            server_port=int(lean_gradio.port),
+            quiet=True,
+            prevent_thread_lock=True,
+            max_threads=threads,
+            **look,
+            **closed,
         )
     except OSError:
-        stop(f"Port {port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another port.")
+        sys.stderr.write(
+            f"Port {lean_gradio.port} is in use: stop what runs there or set GRADIO_SERVER_PORT to another.\n"
+        )
+        sys.stderr.flush()
+        os._exit(2)  # the loading thread would keep the process alive
     sys.stdout.write(f"TheraGen is on {address}\n")
     sys.stdout.flush()
     read_rules()
     page.block_thread()
-
-
-def stop(why: str) -> NoReturn:
-    sys.stderr.write(f"{why}\n")
-    sys.stderr.flush()
-    os._exit(2)  # the loading thread would keep the process alive
 
 
 def read_rules() -> None:

@@ -1,9 +1,18 @@
 """Gradio without the stubs for editors: at every start it parses each of its parts to write one beside it, half of its import.
 
-Import this before anything that imports Gradio. It also spares a Space whose packages are read-only the attempt to write there.
+Import this before anything that imports Gradio. It also spares a Space whose packages are read-only the attempt to write there,
+and says in one sentence that a port is none, where Gradio ends in a traceback; the exit code is 2.
 """
 
 import inspect
+import os
+import sys
+
+
+port = os.environ.get("GRADIO_SERVER_PORT") or "7860"
+if not port.isdecimal() or int(port) > 65_535:
+    sys.stderr.write(f"GRADIO_SERVER_PORT is {port!r}: give it as a number up to 65535, such as 7860.\n")
+    sys.exit(2)
 
 
 found = inspect.getfile

@@ -417,6 +417,7 @@ def test_words_typed_while_a_message_is_read_stay(opened, words):
         };
     }""")
     say(page, "hello there")
+    page.locator("body[data-replying]").wait_for()
     page.locator("#message textarea").fill("and another thing")
     reply_is_done(page)
     expect(page.locator("#message textarea")).to_have_value("and another thing")

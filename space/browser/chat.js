@@ -14,6 +14,7 @@ const LOST = 20_000; // and a message on its way for lost
 
 let sending = ""; // the message that is on its way
 let handed = ""; // the message that was pressed for last, until it has arrived
+let last = { text: "", at: -Infinity }; // what was pressed for, and when
 let draft = ""; // what stood in the box when an earlier message was asked again
 let anew = ""; // the message that takes the place of the last one, when it goes
 let arrive = () => {};
@@ -166,11 +167,15 @@ const steps = {
     ends();
     readCard();
   },
+  /** The message did not arrive: it may be sent again. */
+  unsent() {
+    handed = last.text = "";
+    steps.failed("unsent");
+  },
   /** Also what Gradio calls when a reply was stopped. */
   failed(why) {
     letGo();
     arrive();
-    handed = "";
     if (!replying) return;
     ends("");
     trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
@@ -349,7 +354,6 @@ export function startChat() {
   window.theragen = steps;
   // Before Gradio hears of it, since for Gradio a reply that is stopped has failed.
   const stopping = { stop: () => t("reply_ended"), clear: () => "", forget: () => "" };
-  let last = { text: "", at: -TWICE };
   // An empty message, which Gradio would take for the end of the reply that is being written, and one that is on its way already.
   const unneeded = (event) => {
     const text = box()?.value ?? "";
