@@ -2,6 +2,8 @@
 
 import json
 
+from pushing import first_line
+
 
 SENTENCES = {
     401: "it does not know this token (401): log in with `hf auth login`, or set HF_TOKEN.",
@@ -46,7 +48,3 @@ def chain(error: BaseException):
     while error is not None:
         yield error
         error = error.__cause__
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

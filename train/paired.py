@@ -97,11 +97,10 @@ def rounded(value: float, digits: int) -> float | None:
 @cache
 def weights(groups: tuple, seed: int) -> np.ndarray:
     """Return how often each draw takes each prompt, whose group is drawn as a whole: RESAMPLES x prompts, float32."""
-    places = list(places_of(groups).values())
-    number = {row: place for place, rows in enumerate(places) for row in rows}
-    rng, count = np.random.default_rng(seed), len(places)
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    rng, count = np.random.default_rng(seed), len(number)
     drawn = np.stack([np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(RESAMPLES)])
-    return drawn[:, [number[row] for row in range(len(groups))]].astype(np.float32)
+    return drawn[:, [number[group] for group in groups]].astype(np.float32)
 
 
 def places_of(groups: Sequence) -> dict[object, list[int]]:
