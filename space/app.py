@@ -133,7 +133,7 @@ def build(room: Room, chosen: Settings) -> gr.Blocks:
                 **private,
             )
             reply.success(**in_browser, js="() => theragen.ended()")
-            reply.failure(**in_browser, js="() => theragen.failed('unsent')")
+            reply.failure(**in_browser, js="() => theragen.failed()")
             answers.append(reply)
 
         for start in (message.submit, send.click):

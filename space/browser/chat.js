@@ -170,15 +170,15 @@ const steps = {
   /** The message did not arrive: it may be sent again. */
   unsent() {
     handed = last.text = "";
-    steps.failed("unsent");
+    steps.failed();
   },
   /** Also what Gradio calls when a reply was stopped. */
-  failed(why) {
+  failed() {
     letGo();
     arrive();
     if (!replying) return;
     ends("");
-    trouble(navigator.onLine ? t(begun ? "connection_lost" : why) : t("offline"));
+    trouble(navigator.onLine ? t(begun ? "connection_lost" : "unsent") : t("offline"));
   },
   /** Put the last message in the box to be sent again; it stays on the page until it has arrived. */
   async again(message, now) {
