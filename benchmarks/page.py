@@ -16,8 +16,7 @@ from statistics import median
 from threading import Event, Thread
 from urllib.parse import urlsplit
 
-import httpx
-from load import ROOT, ask, endpoint_of
+from load import ROOT, ask, client_of, endpoint_of
 from playwright.sync_api import Browser, sync_playwright
 
 
@@ -63,15 +62,15 @@ def card(browser: Browser, server) -> float:
 def fill(url: str, people: int, over: Event) -> None:
     """Let this many people ask for slow replies until it is over, each anew as soon as one was answered or refused."""
 
-    async def person(client: httpx.AsyncClient, endpoint) -> None:
-        while not over.is_set():
-            await ask(client, endpoint, "Tell me a story, slowly.")
+    endpoint = endpoint_of(url)
+
+    async def person() -> None:
+        async with client_of(url) as client:
+            while not over.is_set():
+                await ask(client, endpoint, "Tell me a story, slowly.")
 
     async def crowd() -> None:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-            endpoint = endpoint_of(url)
-            await asyncio.gather(*(person(client, endpoint) for _ in range(people)))
+        await asyncio.gather(*(person() for _ in range(people)))
 
     asyncio.run(crowd())
 

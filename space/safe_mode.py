@@ -6,6 +6,7 @@ data in replies.json. Which ones were asked is read from the conversation itself
 
 import html
 import re
+from functools import cache
 
 from screening import Finding
 from texts import languages, text
@@ -41,7 +42,7 @@ def danger_confirmed_in(replies: list[str], answer: str) -> str:
     """The language in which the newest message says yes to a grave question ("yeah", "kind of"), or ""."""
     said = without_html(replies[-1]).rstrip() if replies else ""
     for language in sorted(languages()):
-        if any(said.endswith(question) for question in grave_questions(language)):
+        if said.endswith(grave_questions(language)):
             return language if any(says_yes(answer, spoken) for spoken in languages()) else ""
     return ""
 
@@ -60,9 +61,10 @@ def one_of(words: list[str]) -> str:
     return "|".join(map(re.escape, words))
 
 
-def grave_questions(language: str) -> list[str]:
+@cache  # asked of every message, in every language
+def grave_questions(language: str) -> tuple[str, ...]:
     cards = (text(name, language, helplines="") for name in GRAVE_CARDS)
-    return [*texts_of(GRAVE, language), *(found[0].strip() for card in cards if (found := LAST_SENTENCE.search(card)))]
+    return *texts_of(GRAVE, language), *(found[0].strip() for card in cards if (found := LAST_SENTENCE.search(card)))
 
 
 def without_html(reply: str) -> str:
