@@ -312,7 +312,8 @@ def read_rules() -> None:
     """Read the rules and the learned tier before the first person writes; who is quicker waits for what their message needs."""
     help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
     screen_reply("Hello.")
-    learned.second_is_quick()
+    for deeper in (learned.ENGLISH, learned.SECOND):
+        learned.is_quick(deeper)
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""The learned tier of screening: two small transformers, run by NumPy, that may only raise what the rules found.
+"""The learned tier of screening: three small transformers, run by NumPy, that may only raise what the rules found.
 
     >>> danger("I don't see the point of waking up tomorrow").counts
     True
 
 learned.md is its card; train/fit_learned.py and train/refine_learned.py made its weights (safetensors, int4 with one scale for 32
-weights). The first reads everything; the second, four times as deep, is asked about a person's message where the first is
-not sure. Without NumPy, safetensors or the first's file every call gives None and the rules stand alone; without the
-second's the first decides. Nothing is kept of a text.
+weights). The first reads everything; where it is not sure, a deeper one is asked: in English one that knows no other language,
+about a person's message in any other the second. Without NumPy, safetensors or the first's file every call gives None and the
+rules stand alone; without a deeper one's the first decides. Nothing is kept of a text.
 """
 
 import logging
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).with_name("learned.safetensors")
 SECOND = Path(__file__).with_name("learned_second.safetensors")
+ENGLISH = Path(__file__).with_name("learned_english.safetensors")
 KINDS = ("suicide", "self-harm", "overdose", "harm-now", "harm-others", "child", "eating-disorder", "psychosis")
 REPLY_KINDS = ("claims", "delusion", "diagnosis", "discouraging", "eating", "encouragement", "ending", "hate", "instructions",
                "medication", "method", "minimising", "promises", "romance", "secrecy", "sexual", "violence")  # fmt: skip
@@ -79,16 +80,14 @@ def danger(text: str) -> Danger | None:
     if not (worst := worst_window(text, "message", "danger")):
         return None
     (outputs, span), enough = worst, ALONE
-    asked = outputs["danger"] >= DOUBT and second_is_quick() and worst_window(text, "message", "danger", SECOND)
-    if asked:
-        outputs, enough = between(outputs, asked[0]), DANGER
+    if outputs["danger"] >= DOUBT and (asked := deeper(text, "message", "danger", outputs)):
+        outputs, enough = asked, DANGER
     kind = max(KINDS, key=outputs.__getitem__)
     if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
         kind = KINDS[0]
-    language = max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
     subject = "other" if outputs["other"] > 0.5 else "self"
     probability = outputs["danger"]
-    return Danger(probability >= enough, probability, outputs["imminent"], span, kind, subject, language)
+    return Danger(probability >= enough, probability, outputs["imminent"], span, kind, subject, language_of(outputs))
 
 
 def harm(text: str) -> Harm | None:
@@ -97,6 +96,17 @@ def harm(text: str) -> Harm | None:
         return None
     outputs, span = worst
     return Harm(outputs["harmful"], span, max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"]))
+
+
+def deeper(text: str, speaker: str, verdict: str, outputs: dict[str, float]) -> dict[str, float] | None:
+    """What the first and a deeper one say together; None where there is none that is quick enough."""
+    weights = ENGLISH if language_of(outputs) == "en" and is_quick(ENGLISH) else SECOND
+    asked = is_quick(weights) and worst_window(text, speaker, verdict, weights)
+    return between(outputs, asked[0]) if asked else None
+
+
+def language_of(outputs: dict[str, float]) -> str:
+    return max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
 
 
 def between(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -134,23 +144,23 @@ def worst_window(
         return None
 
 
-def second_is_quick() -> bool:
-    """Whether the second is here and reads a whole window within `BUDGET` on this machine, as last found by `AGAIN`."""
-    return found_quick(int(time.monotonic() // AGAIN))
+def is_quick(weights: Path) -> bool:
+    """Whether these weights are here and a whole window is read within `BUDGET` on this machine, as last found by `AGAIN`."""
+    return found_quick(weights, int(time.monotonic() // AGAIN))
 
 
 @once
-def found_quick(period: int) -> bool:
+def found_quick(weights: Path, period: int) -> bool:
     try:
-        if (model := load(SECOND)) is None:
+        if (model := load(weights)) is None:
             return False
         # The first pass of a process is the slowest.
         quick = any(seconds_to_read_a_window(model) < BUDGET for _ in range(TRIES))
     except Exception as error:
-        log.warning("learned tier: the second model failed (%s)", type(error).__name__)
+        log.warning("learned tier: %s failed (%s)", weights.stem, type(error).__name__)
         return False
     if not quick:
-        log.warning("learned tier: this machine is too slow for the second model; the first decides")
+        log.warning("learned tier: this machine is too slow for %s", weights.stem)
     return quick
 
 
@@ -265,10 +275,14 @@ def forward(model: dict, tokens: list[int]) -> list[float]:
         if token >= count:
             hidden[place] = model["special"][token - count]
     hidden = norm("first", hidden + model["position"][:length])
+    near = 0.0  # what MPNet adds to attention for a distance
+    if "relative" in model:
+        places = np.arange(length)
+        near = model["relative"][places - places[:, None] + WINDOW - 1].transpose(2, 0, 1)
     for layer in range(model["layers"]):
         at = f"layers.{layer}"
         query, key, value = linear(f"{at}.qkv", hidden).reshape(length, 3, HEADS, -1).transpose(1, 2, 0, 3)
-        scores = query @ key.transpose(0, 2, 1) / query.shape[-1] ** 0.5
+        scores = query @ key.transpose(0, 2, 1) / query.shape[-1] ** 0.5 + near
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = (scores / scores.sum(-1, keepdims=True)) @ value
         hidden = norm(f"{at}.norm1", hidden + linear(f"{at}.mix", mixed.transpose(1, 0, 2).reshape(length, -1)))

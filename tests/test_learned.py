@@ -36,12 +36,14 @@ def fresh():
 
 @pytest.fixture
 def first_alone(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
 
 
 def test_weights_are_small_enough_to_ship():
     assert learned.WEIGHTS.stat().st_size <= 5_000_000
     assert learned.SECOND.stat().st_size <= 15_000_000
+    assert learned.ENGLISH.stat().st_size <= 26_000_000
 
 
 def test_card_names_what_the_weights_are():
@@ -97,19 +99,30 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
     assert "marker" not in caplog.text
 
 
-def test_without_the_second_the_first_decides(first_alone):
+def test_without_a_deeper_one_the_first_decides(first_alone):
     alone = learned.danger(MISSED_BY_RULES[0])
     assert alone.counts == (alone.probability >= learned.ALONE)
 
 
-def test_the_second_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
+def test_a_deeper_one_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
     asked = []
     read = learned.worst_window
-    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(len(which)) or read(*which))
+    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
     calm, unsure = learned.danger("We made soup and watched the rain."), learned.danger(MISSED_BY_RULES[0])
-    assert asked == [3, 3, 4]
+    assert asked == [(), (), (learned.ENGLISH,)]
     assert not calm.counts
     assert unsure.counts == (unsure.probability >= learned.DANGER)
+    learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
+    assert asked[3:] == [(), (learned.SECOND,)]
+
+
+def test_where_the_english_one_is_missing_the_second_reads_english_too(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(learned, "ENGLISH", tmp_path / "none.safetensors")
+    asked = []
+    read = learned.worst_window
+    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
+    learned.danger(MISSED_BY_RULES[0])
+    assert asked == [(), (learned.SECOND,)]
 
 
 def test_both_count_alike():
@@ -119,8 +132,9 @@ def test_both_count_alike():
     assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0})["danger"] < 1
 
 
+@pytest.mark.parametrize("weights", [learned.SECOND, learned.ENGLISH])
 @pytest.mark.parametrize("fault", ["slow", "broken"])
-def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog, fault):
+def test_a_deeper_one_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog, fault, weights):
     def forward(model, tokens):
         if fault == "broken":
             raise ValueError("marker-7391")
@@ -129,25 +143,25 @@ def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog,
     real = learned.forward
     monkeypatch.setattr(learned, "forward", forward)
     monkeypatch.setattr(learned, "BUDGET", 0.0 if fault == "slow" else learned.BUDGET)
-    assert not learned.second_is_quick()
-    assert "second model" in caplog.text and "marker" not in caplog.text
+    assert not learned.is_quick(weights)
+    assert weights.stem in caplog.text and "marker" not in caplog.text
 
 
 def test_others_who_keep_the_machine_busy_do_not_make_it_slow(fresh, monkeypatch):
     real = learned.forward
     monkeypatch.setattr(learned, "forward", lambda *given: time.sleep(2 * learned.BUDGET) or real(*given))
-    assert learned.second_is_quick()
+    assert learned.is_quick(learned.SECOND)
 
 
 def test_a_machine_found_too_slow_is_timed_again(fresh, monkeypatch):
     now = {"seconds": 9.0, "time": 1_000.0}
     monkeypatch.setattr(learned, "seconds_to_read_a_window", lambda model: now["seconds"])
     monkeypatch.setattr(learned.time, "monotonic", lambda: now["time"])
-    assert not learned.second_is_quick()
+    assert not learned.is_quick(learned.SECOND)
     now["seconds"] = 0.01
-    assert not learned.second_is_quick()
+    assert not learned.is_quick(learned.SECOND)
     now["time"] += learned.AGAIN
-    assert learned.second_is_quick()
+    assert learned.is_quick(learned.SECOND)
 
 
 def test_a_soft_reply_rule_takes_a_second_sign(fresh, monkeypatch, tmp_path):
@@ -197,7 +211,8 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")
     path = tmp_path / "learned.safetensors"
-    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
     epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
     folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
     student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])

@@ -16,6 +16,8 @@ import sys
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +35,8 @@ from screening import highest, said_wrongly
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = 10  # one written text in this many is kept for choosing thresholds
-PIECES, BYTES = 36_000, 48  # vocabulary of the student; bytes that stand for one piece's vector
+PIECES, WIDTH = 36_000, 8  # vocabulary of the student; numbers of a piece's vector that one byte stands for
+LAST_LATIN = "\u2026"  # with the quotation marks and dashes that people type
 LAYERS, INNER = 3, 1024  # of the teacher's 12 layers of 1,536 inner units
 WEAK = 0.3  # how much a public sentence counts that nobody has labelled for this
 
@@ -85,7 +88,7 @@ def main(argv: list[str] | None = None) -> "Student":
         torch.save(teacher.judge(lessons), kept)
     judged, vectors = torch.load(kept, weights_only=True)
     vocabulary = choose_pieces(teacher, lessons)
-    student = Student(arguments.teacher, vocabulary, LAYERS, INNER)
+    student = Student(Teacher(arguments.teacher).encoder, vocabulary, range(LAYERS), INNER)
     distil(student, lessons, judged, vectors, arguments.student_epochs)
     report("student", [row for row in rows if row.held_out], student.judge)
     write(student, [row for row in rows if not row.held_out], arguments.output)
@@ -365,8 +368,10 @@ class Vocabulary(NamedTuple):
 def choose_pieces(teacher: Teacher, rows: list[Row]) -> Vocabulary:
     """The teacher's pieces, lower case only: those that the texts use, every letter, then the most probable."""
     model = json.loads(teacher.tokenizer.backend_tokenizer.to_str())["model"]
+    if model["type"] == "WordPiece":
+        return words_and_endings(model, rows)
     if model["type"] != "Unigram":
-        raise SystemExit(f"The teacher's tokenizer is {model['type']}; only Unigram can be cut down.")
+        raise SystemExit(f"The teacher's tokenizer is {model['type']}; only Unigram and WordPiece can be cut down.")
     table = model["vocab"]
     counts: Counter[int] = Counter()
     for row in rows:
@@ -392,22 +397,49 @@ def choose_pieces(teacher: Teacher, rows: list[Row]) -> Vocabulary:
     return Vocabulary([table[index][0] for index in ids], ids, scores, np.array([counts[index] for index in ids]))
 
 
+def words_and_endings(model: dict, rows: list[Row]) -> Vocabulary:
+    """WordPiece's Latin pieces, written and scored so that pieces_of takes the fewest and, of as many, the longest.
+
+    It cuts at spaces alone: a mark is a piece inside a word too, and what follows it ("don't") an ending.
+    """
+    inside = model["continuing_subword_prefix"]
+    table: dict[str, int] = {}
+    for piece, index in model["vocab"].items():
+        bare = piece.removeprefix(inside)
+        if not 0 < len(bare) <= LONGEST or (piece[0] in "[<" and len(piece) > 1) or max(bare) > LAST_LATIN:
+            continue
+        if piece.startswith(inside) or not bare.isalnum():
+            table.setdefault(bare, index)
+        if not piece.startswith(inside):
+            table.setdefault(f"▁{bare}", index)
+    pieces = list(table)
+    scores = np.array([len(piece.strip("▁")) ** 2 / 50 - 10 for piece in pieces], np.float32)
+    index, counts = {piece: number for number, piece in enumerate(pieces)}, np.zeros(len(pieces) + 1)
+    for row in rows:
+        np.add.at(counts, pieces_of(row.text, index, scores, len(pieces)), 20 if row.weight == 1 else 1)
+    return Vocabulary(pieces, list(table.values()), scores, counts[:-1])
+
+
 def quantise(vectors: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Product quantisation: codes (pieces, BYTES) uint8, centroids (BYTES, 256, width / BYTES), and the way back.
+    """Product quantisation: codes (pieces, bytes) uint8, centroids (bytes, 256, WIDTH), and the way back.
 
     The axes are principal components dealt out to the groups in turn, so that every group holds as much variance; the
     last matrix (width, width), applied as a linear layer, turns them back into the teacher's axes.
     """
     centred = vectors - vectors.mean(0)
     _, axes = np.linalg.eigh(np.cov(centred.T))
-    width = vectors.shape[1] // BYTES
-    axes = axes[:, ::-1][:, np.argsort(np.tile(np.arange(BYTES), width), kind="stable")].astype(np.float32)
+    groups = vectors.shape[1] // WIDTH
+    axes = axes[:, ::-1][:, np.argsort(np.tile(np.arange(groups), WIDTH), kind="stable")].astype(np.float32)
     turned = torch.tensor(centred @ axes)
     weights = torch.tensor((counts + 3.0) ** 0.5).float()
     chances = weights.double().numpy() / weights.double().sum().item()
     random_state = np.random.default_rng(0)
-    codes, centroids, lost = np.zeros((len(vectors), BYTES), np.uint8), np.zeros((BYTES, 256, width), np.float32), 0.0
-    for group, part in enumerate(turned.split(width, 1)):
+    codes, centroids, lost = (
+        np.zeros((len(vectors), groups), np.uint8),
+        np.zeros((groups, 256, WIDTH), np.float32),
+        0.0,
+    )
+    for group, part in enumerate(turned.split(WIDTH, 1)):
         centres = part[random_state.choice(len(part), 256, replace=len(part) < 256, p=chances)]
         for _ in range(15):
             nearest = torch.cdist(part, centres).argmin(1)
@@ -422,11 +454,11 @@ def quantise(vectors: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 class Student(nn.Module):
-    """What learned.py runs: an encoder's first layers, as pre-trained, with fewer inner units and smaller vectors."""
+    """What learned.py runs: some layers of an encoder, as it was trained, with fewer inner units and smaller vectors."""
 
-    def __init__(self, name: str, vocabulary: Vocabulary, layers: int, inner: int):
+    def __init__(self, encoder: nn.Module, vocabulary: Vocabulary, layers: Iterable[int], inner: int):
         super().__init__()
-        encoder = AutoModel.from_pretrained(name, add_pooling_layer=False)
+        encoder = deepcopy(encoder)  # a teacher may keep its own
         width, embeddings = encoder.config.hidden_size, encoder.embeddings
         vectors = embeddings.word_embeddings.weight.detach().numpy()
         codes, centroids, back = quantise(vectors[vocabulary.ids], vocabulary.counts)
@@ -441,13 +473,9 @@ class Student(nn.Module):
         self.project.bias.data = torch.tensor(vectors[vocabulary.ids].mean(0))
         self.special = nn.Parameter(torch.tensor(vectors[[0, 0, 3]]))  # "<s>" twice, "<unk>"
         self.special.data[:2] += torch.randn(2, width) * 0.01
-        self.position = nn.Parameter(
-            (embeddings.position_embeddings.weight[:WINDOW] + embeddings.token_type_embeddings.weight[0])
-            .detach()
-            .clone()
-        )
+        self.position, self.relative = places_of(encoder)
         self.first = embeddings.LayerNorm
-        self.layers = nn.ModuleList(layer_of(layer, inner) for layer in encoder.encoder.layer[:layers])
+        self.layers = nn.ModuleList(layer_of(encoder.encoder.layer[layer], inner) for layer in layers)
         self.head = nn.Linear(2 * width, len(OUTPUTS))
         self.imitate = nn.Linear(2 * width, width)  # the teacher's sentence vector; not shipped
         self.rounded = False  # whether to compute with the int4 weights that will be shipped
@@ -466,13 +494,17 @@ class Student(nn.Module):
         with torch.autocast("cpu", torch.bfloat16):
             count = len(self.vocabulary.pieces)
             codes = self.codes[tokens.clamp(max=count - 1)].long()
-            vectors = self.centroids[torch.arange(BYTES), codes].flatten(2)
+            vectors = self.centroids[torch.arange(codes.shape[-1]), codes].flatten(2)
             special = self.special[(tokens - count).clamp(0, 2)]
             hidden = torch.where((tokens >= count)[..., None], special, self.linear(self.project, vectors).float())
             hidden = F.dropout(self.first(hidden + self.position[: tokens.shape[1]]), 0.1, self.training)
+            seen = torch.where(mask[:, None, None, :] > 0, 0.0, -1e4)
+            if self.relative is not None:
+                places = torch.arange(tokens.shape[1])
+                seen = seen + self.relative[places - places[:, None] + WINDOW - 1].permute(2, 0, 1)
             for layer in self.layers:
                 qkv = self.linear(layer["qkv"], hidden).view(*tokens.shape, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
-                mixed = F.scaled_dot_product_attention(*qkv, attn_mask=mask[:, None, None, :] > 0)
+                mixed = F.scaled_dot_product_attention(*qkv, attn_mask=seen.to(qkv.dtype))
                 mixed = self.linear(layer["mix"], mixed.transpose(1, 2).flatten(2))
                 hidden = layer["norm1"](hidden + F.dropout(mixed, 0.1, self.training))
                 inner = self.linear(layer["inner"], hidden)
@@ -493,19 +525,37 @@ class Student(nn.Module):
         return logits
 
 
+def places_of(encoder: nn.Module) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """What an encoder adds for a place (WINDOW, width), and, of MPNet, to attention for a distance (2 * WINDOW - 1, heads), the key's minus the query's."""
+    positions = encoder.embeddings.position_embeddings.weight.detach()
+    if encoder.config.model_type != "mpnet":
+        kind = encoder.embeddings.token_type_embeddings.weight[0].detach()
+        return nn.Parameter(positions[:WINDOW] + kind), None
+    begun = encoder.embeddings.padding_idx + 1
+    biases = encoder.encoder.compute_position_bias(torch.zeros(1, WINDOW, 1))[0].detach()  # (heads, query, key)
+    by_distance = torch.cat([biases[:, :, 0].flip(1), biases[:, 0, 1:]], 1)
+    return nn.Parameter(positions[begun : begun + WINDOW].clone()), nn.Parameter(by_distance.T.clone())
+
+
 def layer_of(layer: nn.Module, most: int) -> nn.ModuleDict:
-    """One BERT layer with its queries, keys and values in one matrix and the `most` inner units that weigh most."""
-    attention, own = layer.attention, layer.attention.self
+    """One layer of BERT or MPNet with its queries, keys and values in one matrix and the `most` inner units that weigh most."""
+    attention = layer.attention
+    if hasattr(attention, "attn"):  # MPNet
+        queries, mix, norm = (
+            (attention.attn.q, attention.attn.k, attention.attn.v),
+            attention.attn.o,
+            attention.LayerNorm,
+        )
+    else:
+        own, output = attention.self, attention.output
+        queries, mix, norm = (own.query, own.key, own.value), output.dense, output.LayerNorm
     inner, outer = layer.intermediate.dense, layer.output.dense
     strength = inner.weight.norm(dim=1) * outer.weight.norm(dim=0)
     kept = strength.topk(min(most, len(strength))).indices
     parts = {
-        "qkv": linear_of(
-            torch.cat([own.query.weight, own.key.weight, own.value.weight]),
-            torch.cat([own.query.bias, own.key.bias, own.value.bias]),
-        ),
-        "mix": attention.output.dense,
-        "norm1": attention.output.LayerNorm,
+        "qkv": linear_of(torch.cat([one.weight for one in queries]), torch.cat([one.bias for one in queries])),
+        "mix": mix,
+        "norm1": norm,
         "inner": linear_of(inner.weight[kept], inner.bias[kept]),
         "outer": linear_of(outer.weight[:, kept], outer.bias),
         "norm2": layer.output.LayerNorm,
@@ -533,16 +583,19 @@ def rounded(weight: torch.Tensor) -> torch.Tensor:
     return ((numbers - 8).unflatten(1, (-1, GROUP)) * scale[..., None]).flatten(1)
 
 
+def goals_of(targets: torch.Tensor, judged: torch.Tensor, reply: torch.Tensor) -> torch.Tensor:
+    """Halfway between what is known and the teacher's judgement, that alone where nothing is; a message has no reply's kinds, and a reply no message's."""
+    soft = torch.sigmoid(judged)
+    goals = torch.where(targets.isnan(), soft, (targets + soft) / 2)
+    of_replies = torch.tensor([name == "harmful" or name.startswith("reply/") for name in OUTPUTS])
+    goals[reply[:, None] != of_replies[None, :]] = torch.nan
+    return goals
+
+
 def distil(student: Student, rows: list[Row], judged: torch.Tensor, vectors: torch.Tensor, epochs: float) -> None:
     vectors = F.layer_norm(vectors, vectors.shape[1:])
     targets = torch.tensor(np.stack([row.target for row in rows]))
-    soft = torch.sigmoid(judged)
-    goals = torch.where(targets.isnan(), soft, (targets + soft) / 2)
-    reply_outputs = torch.tensor([name == "harmful" or name.startswith("reply/") for name in OUTPUTS])
-    is_reply = torch.tensor([row.reply for row in rows])
-    goals[is_reply[:, None] != reply_outputs[None, :]] = (
-        torch.nan
-    )  # a message has no reply's kinds, and a reply no message's
+    goals = goals_of(targets, judged, torch.tensor([row.reply for row in rows]))
     # Of what was written for this most is dangerous or harmful; what is not counts twice, or grief passes for danger.
     calm = (targets[:, [OUTPUTS.index("danger"), OUTPUTS.index("harmful")]].nan_to_num(0).sum(1) == 0).numpy()
     chances = np.array(

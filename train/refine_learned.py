@@ -1,14 +1,17 @@
 """Go on training the learned tier of screening from the weights that are shipped, on labelled texts alone.
 
     python train/refine_learned.py --steps 2500 --output build/learned.safetensors
-    python train/refine_learned.py --encoder intfloat/multilingual-e5-small --rate 6e-5 --output build/large.safetensors
+    python train/refine_learned.py --encoder intfloat/multilingual-e5-small --rate 6e-5 --output build/second.safetensors
+    python train/refine_learned.py --encoder sentence-transformers/all-mpnet-base-v2 --language en --layers 6 \\
+        --teacher_steps 1600 --steps 1000 --rate 1e-4 --output build/english.safetensors
 
 For new lines in data/messages: minutes instead of the hour of train/fit_learned.py, and no teacher. A long text is read
 in windows, as learned.py reads it, and answers for its worst one. Replies are held to what the old weights said of them:
 trained on labels alone, it forgot more about harmful replies that it had never seen than it learned.
 
-With --encoder it begins from the whole of a pre-trained encoder in place of the shipped weights: four times as deep, some
-18 MB, for learned.py to read in the same way. train/encoder_from_package.py makes one where no hub is reached.
+With --encoder it begins from a pre-trained encoder, or some of its layers, in place of the shipped weights: deeper, some 15 to
+25 MB, for learned.py to read in the same way; with --teacher_steps the whole encoder is trained first and teaches the one
+that is cut out of it. train/encoder_from_package.py makes the multilingual one where no hub is reached.
 """
 
 import argparse
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -30,6 +34,8 @@ from fit_learned import (
     case_rows,
     choose_pieces,
     dialogue_rows,
+    fine_tune,
+    goals_of,
     loss_of,
     noisy,
     padded,
@@ -40,7 +46,7 @@ from fit_learned import (
     write,
     written_rows,
 )
-from learned import OUTPUTS, STRIDE, WEIGHTS, WINDOW, pieces_of, unpack
+from learned import LANGUAGES, OUTPUTS, STRIDE, WEIGHTS, WINDOW, pieces_of, unpack
 
 
 READ = 3  # windows of one text at most
@@ -51,24 +57,35 @@ DANGER, HARMFUL = OUTPUTS.index("danger"), OUTPUTS.index("harmful")
 def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     rows = written_rows() + dialogue_rows() + turn_rows() + case_rows() + public_rows(options.public)
+    if options.language:
+        spoken = OUTPUTS.index(f"language/{options.language}")
+        rows = [row for row in rows if row.target[spoken] != 0]
     learning, held_out = ([row for row in rows if row.held_out == kept] for kept in (False, True))
     print(f"{len(learning)} texts, {len(held_out)} held out")
+    teacher = None
     if options.encoder:
-        student = whole(options.encoder, learning)
+        teacher = Teacher(options.encoder)
+        fine_tune(teacher, learning, options.teacher_steps * BATCH / len(learning))
+        student = begun(teacher, learning, options.layers)
+        if not options.teacher_steps:
+            teacher = None
+        else:
+            report("teacher", held_out, lambda rows: teacher.judge(rows)[0])
     else:
         student = shipped(options.weights)
         report("before", held_out, lambda rows: judge(student, rows))
         learning = anchored(student, learning)
-    refine(student, learning, options.steps, options.rate, head_rate=1e-3 if options.encoder else options.rate)
+    refine(student, learning, options.steps, options.rate, 1e-3 if options.encoder else options.rate, teacher)
     report("after", held_out, lambda rows: judge(student, rows))
     write(student, learning, options.output)
 
 
-def whole(name: str, rows: list[Row]) -> Student:
-    """Return a student with every layer and inner unit of an encoder, and a head that knows nothing yet."""
-    teacher = Teacher(name)
+def begun(teacher: Teacher, rows: list[Row], layers: int | None) -> Student:
+    """Return a student with every inner unit of the layers, or of so many from the first to the last, and a head that knows nothing yet."""
     size = teacher.encoder.config
-    student = Student(name, choose_pieces(teacher, rows), size.num_hidden_layers, size.intermediate_size)
+    deep = size.num_hidden_layers
+    chosen = [round(layer) for layer in np.linspace(0, deep - 1, layers or deep)]
+    student = Student(teacher.encoder, choose_pieces(teacher, rows), chosen, size.intermediate_size)
     student.rounded = True
     return student
 
@@ -83,8 +100,9 @@ def shipped(path: Path) -> Student:
     student.index = {piece: number for number, piece in enumerate(pieces)}
     student.message, student.reply, student.unknown, student.padding = range(len(pieces), len(pieces) + 4)
     student.rounded = True
-    for name in ("centroids", "special", "position"):
-        setattr(student, name, nn.Parameter(torch.tensor(tensors[name].astype(np.float32))))
+    for name in ("centroids", "special", "position", "relative"):
+        kept = tensors.get(name)
+        setattr(student, name, None if kept is None else nn.Parameter(torch.tensor(kept.astype(np.float32))))
     student.register_buffer("codes", torch.tensor(tensors["codes"]))
     student.project, student.first, student.head = (part(tensors, name) for name in ("project", "first", "head"))
     student.imitate = nn.Linear(*student.head.weight.shape[::-1])  # shipped by nobody, trained by nobody here
@@ -117,18 +135,19 @@ def windows(student: Student, text: str, reply: bool) -> list[list[int]]:
     return [[speaker, *pieces[start : start + room]] for start in list(starts)[:READ]]
 
 
-def worst(logits: torch.Tensor, owner: torch.Tensor, reply: torch.Tensor) -> torch.Tensor:
-    """Return each text's outputs in the window that is worst for it; `owner` says whose window each row is."""
+def worst(logits: torch.Tensor, owner: torch.Tensor, reply: torch.Tensor) -> list[int]:
+    """Return the row of each text's worst window; `owner` says whose window each row is."""
     verdict = torch.where(reply[owner], logits[:, HARMFUL], logits[:, DANGER]).detach()
-    chosen = [int(torch.where(owner == text, verdict, -torch.inf).argmax()) for text in range(len(reply))]
-    return logits[chosen]
+    return [int(torch.where(owner == text, verdict, -torch.inf).argmax()) for text in range(len(reply))]
 
 
-def outputs_of(student: Student, texts: list[tuple[str, bool]]) -> torch.Tensor:
+def outputs_of(student: Student, texts: list[tuple[str, bool]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs and the imitated sentence vector of each text, in the window that is worst for it."""
     cut = [windows(student, text, reply) for text, reply in texts]
     owner = torch.tensor([text for text, parts in enumerate(cut) for _ in parts])
-    logits, _ = student(*padded([window for parts in cut for window in parts], student.padding))
-    return worst(logits, owner, torch.tensor([reply for _, reply in texts]))
+    logits, imitated = student(*padded([window for parts in cut for window in parts], student.padding))
+    chosen = worst(logits, owner, torch.tensor([reply for _, reply in texts]))
+    return logits[chosen], imitated[chosen]
 
 
 @torch.no_grad()
@@ -136,7 +155,7 @@ def judge(student: Student, rows: list[Row]) -> torch.Tensor:
     student.eval()
     logits = torch.zeros(len(rows), len(OUTPUTS))
     for chosen in batches_by_length([list(row.text) for row in rows], 64):
-        logits[chosen] = outputs_of(student, [(rows[index].text, rows[index].reply) for index in chosen])
+        logits[chosen], _ = outputs_of(student, [(rows[index].text, rows[index].reply) for index in chosen])
     return logits
 
 
@@ -151,8 +170,10 @@ def anchored(student: Student, rows: list[Row]) -> list[Row]:
     ]
 
 
-def refine(student: Student, rows: list[Row], steps: int, rate: float, head_rate: float) -> None:
-    """Train on texts drawn at random, those written for this four times as often as public sentences."""
+def refine(
+    student: Student, rows: list[Row], steps: int, rate: float, head_rate: float, teacher: Teacher | None = None
+) -> None:
+    """Train on texts drawn at random, those written for this four times as often as public sentences; a teacher's judgement counts as much as labels."""
     chances = np.array([1.0 if row.weight == 1 else 0.25 for row in rows])
     chances /= chances.sum()
     draw = np.random.default_rng(0)
@@ -163,13 +184,20 @@ def refine(student: Student, rows: list[Row], steps: int, rate: float, head_rate
         batches = [picked[start : start + BATCH] for start in range(0, len(picked), BATCH)]
         random.shuffle(batches)
         for batch in batches:
-            logits = outputs_of(student, [(noisy(row.text), row.reply) for row in batch])
+            heard = [row._replace(text=noisy(row.text)) for row in batch]
+            logits, imitated = outputs_of(student, [(row.text, row.reply) for row in heard])
             target = torch.tensor(np.stack([row.target for row in batch]))
-            yield loss_of(logits, target, torch.tensor([row.weight for row in batch]))
+            if not teacher:
+                yield loss_of(logits, target, torch.tensor([row.weight for row in batch]))
+                continue
+            judged, vectors = teacher.judge(heard)
+            goals = goals_of(target, judged, torch.tensor([row.reply for row in batch]))
+            unlike = 1 - F.cosine_similarity(imitated, F.layer_norm(vectors, vectors.shape[1:]))
+            yield loss_of(logits, goals, torch.ones(len(batch))) + 0.5 * unlike.mean()
 
     parameters = dict(student.named_parameters())
     groups = [
-        {"params": [one for name, one in parameters.items() if name.startswith("head")], "lr": head_rate},
+        {"params": [one for name, one in parameters.items() if name.startswith(("head", "imitate"))], "lr": head_rate},
         {"params": [one for name, one in parameters.items() if not name.startswith(("head", "imitate"))], "lr": rate},
     ]
     train(student, torch.optim.AdamW(groups, weight_decay=0.01), steps, epoch)
@@ -181,6 +209,9 @@ if __name__ == "__main__":
         "--weights", type=Path, default=WEIGHTS, help="weights to begin with (default: the shipped ones)"
     )
     parser.add_argument("--encoder", help="Hub id or folder of an encoder to begin with in their place")
+    parser.add_argument("--teacher_steps", type=int, default=0, help="of the whole encoder, which then teaches")
+    parser.add_argument("--layers", type=int, help="how many of its layers, spread evenly (default: all)")
+    parser.add_argument("--language", choices=LANGUAGES, help="leave messages in other languages out")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="where to write (default: over the shipped ones)")
     parser.add_argument("--steps", type=int, default=2500, help="batches of 32 texts (default: 2500)")
     parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate (default: 2e-4)")
