@@ -123,9 +123,8 @@ def grown(said: str, event: dict) -> str:
     return said
 
 
-async def crowd(url: str, people: int, number: int) -> tuple[list[Reply], float]:
+async def crowd(url: str, endpoint: Endpoint, people: int, number: int) -> tuple[list[Reply], float]:
     """Return the replies of people who all write at the same moment, and the seconds until the last had one."""
-    endpoint = endpoint_of(url)
 
     async def write(person: int) -> Reply:
         # A text of their own: screening remembers what it made of one that it has read.
@@ -162,7 +161,7 @@ def running(script: Path, **environment: str):
                 assert process.poll() is None, f"{script} ended"
                 time.sleep(0.05)
         opened = time.monotonic() - started
-        reply = asyncio.run(crowd(url, 1, 0))[0][0]
+        reply = asyncio.run(crowd(url, endpoint_of(url), 1, 0))[0][0]
         assert reply.said, f"{script} does not answer"
         yield url, process, {"page": opened, "first_reply": time.monotonic() - started - reply.last + reply.first}
     finally:
@@ -172,7 +171,7 @@ def running(script: Path, **environment: str):
 
 def measure(name: str, people: int, number: int, tokens_of) -> dict:
     with running(SERVERS[name]) as (url, process, ready):
-        replies, seconds = asyncio.run(crowd(url, people, number))
+        replies, seconds = asyncio.run(crowd(url, endpoint_of(url), people, number))
         served = [reply for reply in replies if reply.said and not reply.refused]
         firsts = sorted(reply.first for reply in served) or [0.0]
         tokens = sum(tokens_of(reply.said) for reply in served)
@@ -214,8 +213,9 @@ def conversation(name: str, turns: int) -> list[tuple[int, float]]:
 async def soak(url: str, process: subprocess.Popen, seconds: float) -> dict:
     """Sessions of one message, 32 at a time, until the time is over; memory after the first 500 and at the end."""
     end, sizes, done, failed = time.monotonic() + seconds, [], 0, 0
+    endpoint = endpoint_of(url)
     while time.monotonic() < end:
-        replies, _ = await crowd(url, 32, done)
+        replies, _ = await crowd(url, endpoint, 32, done)
         done += len(replies)
         failed += sum(not reply.said for reply in replies)
         sizes.append((done, psutil.Process(process.pid).memory_info().rss / 2**20))

@@ -3,7 +3,7 @@
 Import this before anything that imports Gradio. It also spares a Space whose packages are read-only the attempt to write there,
 and says in one sentence that a port is none, where Gradio ends in a traceback; the exit code is 2.
 
-It also keeps NumPy, which Gradio imports, to one thread for each product of matrices: those of screening are small, and a second thread
+And it keeps NumPy, which Gradio imports, to one thread for each product of matrices: those of screening are small, and a second thread
 only waits for the first (100 people at once took 9 seconds of CPU for what then took 3.7).
 """
 

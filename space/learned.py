@@ -38,25 +38,36 @@ OUTPUTS = (
     *(f"language/{language}" for language in LANGUAGES),
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
-DANGER = 0.45  # as both models see it
-ALONE = 0.6  # as the first sees it, where there is no second
+DANGER = 0.6  # as the first sees it, where no other is asked
 HARM = 0.9
-DOUBT = 0.03  # as the first sees it: from here the second is asked
+DOUBT = 0.02  # as the first sees it: from here a deeper one is asked
 LIKELY = 0.2  # probability of harm from which a soft reply rule counts
 SURE = 0.6  # probability from which a kind is named
 HEADS = 12
 GROUP = 32  # weights that share one scale
 LONGEST = 16  # characters of a piece
-WINDOW = 96  # pieces read at a time, the first of which says whether a person or a model speaks
-STRIDE = 64
+WINDOW = 96  # pieces read at a time at most, the first of which says whether a person or a model speaks; the English one's are 48
 MOST = 1  # windows of one text
 LONG = 20_000  # characters; only the rules read on
 SEGMENT = 40  # characters of a word that are cut into pieces at once
 UNLIKELY = -30.0  # log-probability of a letter that has no piece
 WORD = re.compile(rf"\S{{1,{SEGMENT}}}")
-BUDGET = 0.15  # seconds for one text; what was read by then counts
+BUDGET = 0.3  # seconds for one text; what was read by then counts
 TRIES = 3  # to read a window within them
 AGAIN = 600  # seconds after which a machine found too slow, or quick, is timed again
+
+
+class Deeper(NamedTuple):
+    """One who is asked where the first is not sure, and the probabilities from which a text counts as both see it."""
+
+    weights: Path
+    share: float  # of the log-odds, the rest being the first's
+    danger: float
+    harm: float  # the second is not asked about replies: of those it knows less than the first
+
+
+IN_ENGLISH = Deeper(ENGLISH, 2 / 3, danger=0.5, harm=0.8)
+ELSE = Deeper(SECOND, 1 / 2, danger=0.45, harm=1.0)
 
 
 class Danger(NamedTuple):
@@ -70,6 +81,7 @@ class Danger(NamedTuple):
 
 
 class Harm(NamedTuple):
+    counts: bool  # whether the probability is high enough to stop a reply
     probability: float
     span: tuple[int, int]
     kind: str
@@ -79,9 +91,11 @@ def danger(text: str) -> Danger | None:
     """How likely a person's message speaks of danger, by its worst stretch; None when this tier cannot tell."""
     if not (worst := worst_window(text, "message", "danger")):
         return None
-    (outputs, span), enough = worst, ALONE
-    if outputs["danger"] >= DOUBT and (asked := deeper(text, "message", "danger", outputs)):
-        outputs, enough = asked, DANGER
+    (outputs, span), enough = worst, DANGER
+    if outputs["danger"] >= DOUBT:
+        deeper = IN_ENGLISH if language_of(outputs) == "en" and is_quick(IN_ENGLISH.weights) else ELSE
+        if both := heard_by_both(text[slice(*span)], "message", "danger", outputs, deeper):
+            outputs, enough = both, deeper.danger
     kind = max(KINDS, key=outputs.__getitem__)
     if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
         kind = KINDS[0]
@@ -94,29 +108,36 @@ def harm(text: str) -> Harm | None:
     """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell."""
     if not (worst := worst_window(text, "reply", "harmful")):
         return None
-    outputs, span = worst
-    return Harm(outputs["harmful"], span, max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"]))
+    (outputs, span), enough = worst, HARM
+    if outputs["harmful"] >= DOUBT:
+        # Which language a reply is in the first has not learned: it reads it as a message for that.
+        heard = worst_window(text, "message", "danger")
+        in_english = heard and language_of(heard[0]) == "en" and is_quick(IN_ENGLISH.weights)
+        if in_english and (both := heard_by_both(text[slice(*span)], "reply", "harmful", outputs, IN_ENGLISH)):
+            outputs, enough = both, IN_ENGLISH.harm
+    probability = outputs["harmful"]
+    kind = max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"])
+    return Harm(probability >= enough, probability, span, kind)
 
 
-def deeper(text: str, speaker: str, verdict: str, outputs: dict[str, float]) -> dict[str, float] | None:
-    """What the first and a deeper one say together; None where there is none that is quick enough."""
-    weights = ENGLISH if language_of(outputs) == "en" and is_quick(ENGLISH) else SECOND
-    asked = is_quick(weights) and worst_window(text, speaker, verdict, weights)
-    return between(outputs, asked[0]) if asked else None
+def heard_by_both(text: str, speaker: str, verdict: str, outputs: dict, deeper: Deeper) -> dict[str, float] | None:
+    """What the first and a deeper one say together; None where that is missing or too slow."""
+    asked = is_quick(deeper.weights) and worst_window(text, speaker, verdict, deeper.weights)
+    return between(outputs, asked[0], deeper.share) if asked else None
 
 
 def language_of(outputs: dict[str, float]) -> str:
     return max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
 
 
-def between(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    """What both say together: the mean of their log-odds."""
+def between(one: dict[str, float], other: dict[str, float], share: float) -> dict[str, float]:
+    """What both say together: the mean of their log-odds, the other's with this share."""
 
     def odds(probability: float) -> float:
         inside = min(max(probability, 1e-6), 1 - 1e-6)
         return math.log(inside / (1 - inside))
 
-    return {name: 1 / (1 + math.exp(-(odds(one[name]) + odds(other[name])) / 2)) for name in one}
+    return {name: 1 / (1 + math.exp(-(1 - share) * odds(one[name]) - share * odds(other[name]))) for name in one}
 
 
 def worst_window(
@@ -145,7 +166,7 @@ def worst_window(
 
 
 def is_quick(weights: Path) -> bool:
-    """Whether these weights are here and a whole window is read within `BUDGET` on this machine, as last found by `AGAIN`."""
+    """Whether these weights are here and quick: half a window, more than most messages, within `BUDGET`; found anew every `AGAIN`."""
     return found_quick(weights, int(time.monotonic() // AGAIN))
 
 
@@ -155,7 +176,7 @@ def found_quick(weights: Path, period: int) -> bool:
         if (model := load(weights)) is None:
             return False
         # The first pass of a process is the slowest.
-        quick = any(seconds_to_read_a_window(model) < BUDGET for _ in range(TRIES))
+        quick = any(seconds_to_read_half_a_window(model) < BUDGET for _ in range(TRIES))
     except Exception as error:
         log.warning("learned tier: %s failed (%s)", weights.stem, type(error).__name__)
         return False
@@ -164,10 +185,10 @@ def found_quick(weights: Path, period: int) -> bool:
     return quick
 
 
-def seconds_to_read_a_window(model: dict) -> float:
+def seconds_to_read_half_a_window(model: dict) -> float:
     """Of this thread's own work: what others do at the time is not the machine's speed."""
     started = time.thread_time()
-    forward(model, [model["message"], *range(WINDOW - 1)])
+    forward(model, [model["message"], *range(len(model["position"]) // 2 - 1)])
     return time.thread_time() - started
 
 
@@ -185,8 +206,7 @@ def load(weights: Path) -> dict | None:
     pieces = bytes(stored.pop("pieces")).decode().split("\n")
     model = {name: array if array.dtype == np.uint8 else array.astype(np.float32) for name, array in stored.items()}
     for name in [name for name in stored if name.endswith(".packed")]:
-        weight = unpack(model.pop(name), model.pop(name.replace(".packed", ".scale")))
-        model[name.removesuffix(".packed")] = weight.T.copy()
+        model[name.removesuffix(".packed")] = unpack(model.pop(name), model.pop(name.replace(".packed", ".scale")))
     model |= {"index": {piece: number for number, piece in enumerate(pieces)}}
     special = ("message", "reply", "unknown")
     model |= {name: len(pieces) + number for number, name in enumerate(special)}
@@ -203,6 +223,10 @@ def unpack(packed, scale):
     return (halves.reshape(*scale.shape, GROUP) * scale[..., None]).reshape(len(packed), -1)
 
 
+def stride_of(window: int) -> int:
+    return window * 2 // 3
+
+
 def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", HIDDEN.sub("", text)).lower()
 
@@ -217,8 +241,9 @@ def windows(text: str, model: dict) -> Iterator[tuple[list[int], tuple[int, int]
             seen[word] = pieces_of(word, model["index"], model["scores"], model["unknown"])
         pieces += seen[word]
         places += [match.span()] * len(seen[word])
-    room = WINDOW - 1
-    starts = list(range(0, max(1, len(pieces) - room + STRIDE), STRIDE))
+    window = len(model["position"])
+    room, stride = window - 1, stride_of(window)
+    starts = list(range(0, max(1, len(pieces) - room + stride), stride))
     if len(starts) > MOST:
         weights = model["weights"]
         heaviest = sorted(starts, key=lambda start: -sum(weights[piece] for piece in pieces[start : start + room]))
@@ -257,37 +282,38 @@ def cut(word: str, index: Mapping[str, int], scores: Sequence[float], unknown: i
 
 
 def forward(model: dict, tokens: list[int]) -> list[float]:
-    """Probabilities in the order of OUTPUTS."""
+    """Probabilities in the order of OUTPUTS. Each piece is a column, so that weights are used as they are stored."""
     import numpy as np
 
     def linear(name, x):
-        return x @ model[f"{name}.weight"] + model[f"{name}.bias"]
+        return model[f"{name}.weight"] @ x + model[f"{name}.bias"][:, None]
 
     def norm(name, x):
-        x = x - x.mean(-1, keepdims=True)
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-12) * model[f"{name}.weight"] + model[f"{name}.bias"]
+        x = x - x.mean(0)
+        x = x / np.sqrt((x * x).mean(0) + 1e-12)
+        return x * model[f"{name}.weight"][:, None] + model[f"{name}.bias"][:, None]
 
-    count, length = len(model["codes"]), len(tokens)
+    count, length, window = len(model["codes"]), len(tokens), len(model["position"])
     codes = model["codes"][np.minimum(tokens, count - 1)]
     vectors = model["centroids"][np.arange(codes.shape[1]), codes].reshape(length, -1)
-    hidden = linear("project", vectors)
+    hidden = linear("project", vectors.T)
     for place, token in enumerate(tokens):
         if token >= count:
-            hidden[place] = model["special"][token - count]
-    hidden = norm("first", hidden + model["position"][:length])
+            hidden[:, place] = model["special"][token - count]
+    hidden = norm("first", hidden + model["position"][:length].T)
     near = 0.0  # what MPNet adds to attention for a distance
     if "relative" in model:
         places = np.arange(length)
-        near = model["relative"][places - places[:, None] + WINDOW - 1].transpose(2, 0, 1)
+        near = model["relative"][places - places[:, None] + window - 1].transpose(2, 0, 1)
     for layer in range(model["layers"]):
         at = f"layers.{layer}"
-        query, key, value = linear(f"{at}.qkv", hidden).reshape(length, 3, HEADS, -1).transpose(1, 2, 0, 3)
-        scores = query @ key.transpose(0, 2, 1) / query.shape[-1] ** 0.5 + near
+        query, key, value = linear(f"{at}.qkv", hidden).reshape(3, HEADS, -1, length)
+        scores = query.transpose(0, 2, 1) @ key / query.shape[1] ** 0.5 + near
         scores = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = (scores / scores.sum(-1, keepdims=True)) @ value
-        hidden = norm(f"{at}.norm1", hidden + linear(f"{at}.mix", mixed.transpose(1, 0, 2).reshape(length, -1)))
+        mixed = value @ (scores / scores.sum(-1, keepdims=True)).transpose(0, 2, 1)
+        hidden = norm(f"{at}.norm1", hidden + linear(f"{at}.mix", mixed.reshape(-1, length)))
         inner = linear(f"{at}.inner", hidden)
         inner = inner / (1 + np.exp(-1.702 * inner))  # GELU's close relative, which needs no error function
         hidden = norm(f"{at}.norm2", hidden + linear(f"{at}.outer", inner))
-    logits = linear("head", np.concatenate([hidden.mean(0), hidden.max(0)]))
+    logits = np.concatenate([hidden.mean(1), hidden.max(1)]) @ model["head.weight"] + model["head.bias"]
     return (1 / (1 + np.exp(-logits))).tolist()

@@ -6,7 +6,6 @@ data in replies.json. Which ones were asked is read from the conversation itself
 
 import html
 import re
-from functools import cache
 
 from screening import Finding
 from texts import languages, text
@@ -41,6 +40,8 @@ def next_again(replies: list[str], language: str) -> str:
 def danger_confirmed_in(replies: list[str], answer: str) -> str:
     """The language in which the newest message says yes to a grave question ("yeah", "kind of"), or ""."""
     said = without_html(replies[-1]).rstrip() if replies else ""
+    if not said.endswith(("?", "؟", "？")):
+        return ""
     for language in sorted(languages()):
         if said.endswith(grave_questions(language)):
             return language if any(says_yes(answer, spoken) for spoken in languages()) else ""
@@ -61,7 +62,6 @@ def one_of(words: list[str]) -> str:
     return "|".join(map(re.escape, words))
 
 
-@cache  # asked of every message, in every language
 def grave_questions(language: str) -> tuple[str, ...]:
     cards = (text(name, language, helplines="") for name in GRAVE_CARDS)
     return *texts_of(GRAVE, language), *(found[0].strip() for card in cards if (found := LAST_SENTENCE.search(card)))

@@ -43,14 +43,11 @@ def no_foreign_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-BUDGET = learned.BUDGET
-
-
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
-    """Let no test live on a verdict of another one, nor on the endless patience of a score that ran in this process."""
+    """Let no test live on a verdict of another one, nor be judged by fewer models because the machine is busy."""
     screening.verdicts.clear()
-    monkeypatch.setattr(learned, "BUDGET", BUDGET)
+    monkeypatch.setattr(learned, "BUDGET", 60.0)
 
 
 # Files that take minutes, the longest first: one process runs a whole file, and a long one begun last is waited for alone.

@@ -36,21 +36,20 @@ def fresh():
 
 @pytest.fixture
 def first_alone(fresh, monkeypatch, tmp_path):
-    for deeper in ("SECOND", "ENGLISH"):
-        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
+    for deeper in ("IN_ENGLISH", "ELSE"):
+        monkeypatch.setattr(learned, deeper, getattr(learned, deeper)._replace(weights=tmp_path / "none.safetensors"))
 
 
 def test_weights_are_small_enough_to_ship():
     assert learned.WEIGHTS.stat().st_size <= 5_000_000
     assert learned.SECOND.stat().st_size <= 15_000_000
-    assert learned.ENGLISH.stat().st_size <= 26_000_000
+    assert learned.ENGLISH.stat().st_size <= 53_000_000
 
 
 def test_card_names_what_the_weights_are():
     card = learned.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
-    assert f"{learned.DANGER}" in card
-    assert f"{learned.ALONE}" in card
-    assert f"{learned.HARM}" in card
+    for number in (learned.DANGER, learned.HARM, learned.DOUBT, learned.ELSE.danger, *learned.IN_ENGLISH[2:]):
+        assert f"{number}" in card
 
 
 @pytest.mark.parametrize("text", MISSED_BY_RULES)
@@ -101,23 +100,34 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
 
 def test_without_a_deeper_one_the_first_decides(first_alone):
     alone = learned.danger(MISSED_BY_RULES[0])
-    assert alone.counts == (alone.probability >= learned.ALONE)
+    assert alone.counts == (alone.probability >= learned.DANGER)
 
 
 def test_a_deeper_one_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
     asked = []
     read = learned.worst_window
     monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
-    calm, unsure = learned.danger("We made soup and watched the rain."), learned.danger(MISSED_BY_RULES[0])
+    calm, unsure = learned.danger("Good morning! How are you?"), learned.danger(MISSED_BY_RULES[0])
     assert asked == [(), (), (learned.ENGLISH,)]
     assert not calm.counts
-    assert unsure.counts == (unsure.probability >= learned.DANGER)
+    assert unsure.counts == (unsure.probability >= learned.IN_ENGLISH.danger)
     learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
     assert asked[3:] == [(), (learned.SECOND,)]
 
 
+def test_of_replies_only_the_english_one_is_asked(monkeypatch):
+    asked = []
+    read = learned.worst_window
+    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
+    learned.harm("They are happier without you.")
+    assert (learned.ENGLISH,) in asked
+    asked.clear()
+    learned.harm("Они счастливее без тебя.")
+    assert len(asked) == 2 and not any(asked)
+
+
 def test_where_the_english_one_is_missing_the_second_reads_english_too(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(learned, "ENGLISH", tmp_path / "none.safetensors")
+    monkeypatch.setattr(learned, "IN_ENGLISH", learned.IN_ENGLISH._replace(weights=tmp_path / "none.safetensors"))
     asked = []
     read = learned.worst_window
     monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
@@ -125,11 +135,12 @@ def test_where_the_english_one_is_missing_the_second_reads_english_too(fresh, mo
     assert asked == [(), (learned.SECOND,)]
 
 
-def test_both_count_alike():
+def test_both_count():
     one, other = {"danger": 0.9}, {"danger": 0.1}
-    assert learned.between(one, other)["danger"] == pytest.approx(0.5)
-    assert learned.between(one, one)["danger"] == pytest.approx(0.9)
-    assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0})["danger"] < 1
+    assert learned.between(one, other, 0.5)["danger"] == pytest.approx(0.5)
+    assert learned.between(one, other, 0.75)["danger"] == pytest.approx(0.25)
+    assert learned.between(one, one, 0.75)["danger"] == pytest.approx(0.9)
+    assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0}, 0.5)["danger"] < 1
 
 
 @pytest.mark.parametrize("weights", [learned.SECOND, learned.ENGLISH])
@@ -149,13 +160,14 @@ def test_a_deeper_one_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, cap
 
 def test_others_who_keep_the_machine_busy_do_not_make_it_slow(fresh, monkeypatch):
     real = learned.forward
-    monkeypatch.setattr(learned, "forward", lambda *given: time.sleep(2 * learned.BUDGET) or real(*given))
+    monkeypatch.setattr(learned, "BUDGET", 1.0)
+    monkeypatch.setattr(learned, "forward", lambda *given: time.sleep(1.5) or real(*given))
     assert learned.is_quick(learned.SECOND)
 
 
 def test_a_machine_found_too_slow_is_timed_again(fresh, monkeypatch):
-    now = {"seconds": 9.0, "time": 1_000.0}
-    monkeypatch.setattr(learned, "seconds_to_read_a_window", lambda model: now["seconds"])
+    now = {"seconds": 99.0, "time": 1_000.0}
+    monkeypatch.setattr(learned, "seconds_to_read_half_a_window", lambda model: now["seconds"])
     monkeypatch.setattr(learned.time, "monotonic", lambda: now["time"])
     assert not learned.is_quick(learned.SECOND)
     now["seconds"] = 0.01
@@ -211,8 +223,8 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")
     path = tmp_path / "learned.safetensors"
-    for deeper in ("SECOND", "ENGLISH"):
-        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
+    for deeper in ("IN_ENGLISH", "ELSE"):
+        monkeypatch.setattr(learned, deeper, getattr(learned, deeper)._replace(weights=tmp_path / "none.safetensors"))
     epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
     folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
     student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])
@@ -224,7 +236,7 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
 
 
 def tiny_teacher(folder):
-    texts = [row.text for row in fit_learned.written_rows()]
+    texts = [row.text for row in fit_learned.written_rows()[::20]]  # the others' words are cut into letters
     pieces = sorted(
         {"▁" + word.lower() for text in texts for word in text.split()} | set("".join(texts).lower()) | {"▁"}
     )

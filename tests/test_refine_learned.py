@@ -96,7 +96,7 @@ def tiny_mpnet(folder):
 def test_an_mpnet_is_cut_down_and_keeps_its_sense_of_distance(tmp_path):
     """Without int4, of an encoder with learned.py's activation, what is left says what it said."""
     teacher, rows = tiny_mpnet(tmp_path / "mpnet"), [Row("i took the dog", False, CALM, 1.0, False)]
-    student = begun(teacher, rows, None)
+    student = begun(teacher, rows, None, window=8)
     student.rounded = False
     student.special.data[0] = teacher.encoder.embeddings.word_embeddings.weight[0]
     words = [student.index[f"▁{word}"] for word in ["i", "took", "the", "dog"]]

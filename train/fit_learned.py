@@ -36,7 +36,7 @@ from screening import highest, said_wrongly
 ROOT = Path(__file__).parents[1]
 HELD_OUT = 10  # one written text in this many is kept for choosing thresholds
 PIECES, WIDTH = 36_000, 8  # vocabulary of the student; numbers of a piece's vector that one byte stands for
-LAST_LATIN = "\u2026"  # with the quotation marks and dashes that people type
+LAST = "\u2026"  # letter of a WordPiece vocabulary that is kept; with the quotation marks and dashes that people type
 LAYERS, INNER = 3, 1024  # of the teacher's 12 layers of 1,536 inner units
 WEAK = 0.3  # how much a public sentence counts that nobody has labelled for this
 
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> "Student":
 
 
 def written_rows() -> list[Row]:
-    """The messages and replies of data/messages; a text is held out by a hash of its line, the same in every run."""
+    """The messages and replies of data/messages; a text is held out if its line is a tenth one; its neighbours, which may share its words, are not."""
     rows = []
     for path in sorted((ROOT / "data/messages").glob("*.jsonl")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
@@ -361,7 +361,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, epoch)
 class Vocabulary(NamedTuple):
     pieces: list[str]
     ids: list[int]  # in the teacher's vocabulary
-    scores: np.ndarray  # log-probability, as in the teacher's unigram model
+    scores: np.ndarray  # log-probability, as in the teacher's unigram model, or words_and_endings' own
     counts: np.ndarray  # how often it stands in the texts
 
 
@@ -398,7 +398,7 @@ def choose_pieces(teacher: Teacher, rows: list[Row]) -> Vocabulary:
 
 
 def words_and_endings(model: dict, rows: list[Row]) -> Vocabulary:
-    """WordPiece's Latin pieces, written and scored so that pieces_of takes the fewest and, of as many, the longest.
+    """WordPiece's pieces but for East Asia's, written and scored so that pieces_of takes the fewest and, of as many, the longest.
 
     It cuts at spaces alone: a mark is a piece inside a word too, and what follows it ("don't") an ending.
     """
@@ -406,7 +406,7 @@ def words_and_endings(model: dict, rows: list[Row]) -> Vocabulary:
     table: dict[str, int] = {}
     for piece, index in model["vocab"].items():
         bare = piece.removeprefix(inside)
-        if not 0 < len(bare) <= LONGEST or (piece[0] in "[<" and len(piece) > 1) or max(bare) > LAST_LATIN:
+        if not 0 < len(bare) <= LONGEST or (piece[0] in "[<" and len(piece) > 1) or max(bare) > LAST:
             continue
         if piece.startswith(inside) or not bare.isalnum():
             table.setdefault(bare, index)
@@ -476,13 +476,22 @@ class Student(nn.Module):
         self.position, self.relative = places_of(encoder)
         self.first = embeddings.LayerNorm
         self.layers = nn.ModuleList(layer_of(encoder.encoder.layer[layer], inner) for layer in layers)
+        for norm in (part for part in self.modules() if isinstance(part, nn.LayerNorm)):
+            norm.eps = 1e-12  # as learned.py has it
         self.head = nn.Linear(2 * width, len(OUTPUTS))
         self.imitate = nn.Linear(2 * width, width)  # the teacher's sentence vector; not shipped
         self.rounded = False  # whether to compute with the int4 weights that will be shipped
 
+    def shorten(self, window: int) -> None:
+        """Read no more than this many pieces at a time."""
+        beyond = len(self.position) - window
+        self.position.data = self.position.data[:window]
+        if self.relative is not None:
+            self.relative.data = self.relative.data[beyond : len(self.relative) - beyond]
+
     def tokens_of(self, text: str, *, reply: bool) -> list[int]:
         pieces = pieces_of(text, self.index, self.vocabulary.scores, self.unknown)
-        return [self.reply if reply else self.message, *pieces][:WINDOW]
+        return [self.reply if reply else self.message, *pieces][: len(self.position)]
 
     def linear(self, layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
         weight = layer.weight
@@ -501,7 +510,7 @@ class Student(nn.Module):
             seen = torch.where(mask[:, None, None, :] > 0, 0.0, -1e4)
             if self.relative is not None:
                 places = torch.arange(tokens.shape[1])
-                seen = seen + self.relative[places - places[:, None] + WINDOW - 1].permute(2, 0, 1)
+                seen = seen + self.relative[places - places[:, None] + len(self.position) - 1].permute(2, 0, 1)
             for layer in self.layers:
                 qkv = self.linear(layer["qkv"], hidden).view(*tokens.shape, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
                 mixed = F.scaled_dot_product_attention(*qkv, attn_mask=seen.to(qkv.dtype))
@@ -710,7 +719,7 @@ def weights_of_pieces(student: Student, rows: list[Row]) -> np.ndarray:
     for row in rows:
         for piece in set(student.tokens_of(row.text, reply=row.reply)[1:]):
             if piece < counts.shape[1]:
-                counts[int(np.nansum(row.target[columns]) > 0), piece] += row.weight
+                counts[int(np.nansum(row.target[columns]) > 0.5), piece] += row.weight
     shares = counts / counts.sum(1, keepdims=True)
     return np.maximum(0, np.log(shares[1] / shares[0])).astype(np.float16)
 

@@ -1,16 +1,16 @@
-"""Go on training the learned tier of screening from the weights that are shipped, on labelled texts alone.
+"""Go on training the learned tier of screening from the weights that are shipped, or from an encoder.
 
     python train/refine_learned.py --steps 2500 --output build/learned.safetensors
     python train/refine_learned.py --encoder intfloat/multilingual-e5-small --rate 6e-5 --output build/second.safetensors
-    python train/refine_learned.py --encoder sentence-transformers/all-mpnet-base-v2 --language en --layers 6 \\
+    python train/refine_learned.py --encoder sentence-transformers/all-mpnet-base-v2 --language en --window 48 \\
         --teacher_steps 1600 --steps 1000 --rate 1e-4 --output build/english.safetensors
 
-For new lines in data/messages: minutes instead of the hour of train/fit_learned.py, and no teacher. A long text is read
+For new lines in data/messages: minutes instead of the hour of train/fit_learned.py, and, but for --teacher_steps, no teacher. A long text is read
 in windows, as learned.py reads it, and answers for its worst one. Replies are held to what the old weights said of them:
 trained on labels alone, it forgot more about harmful replies that it had never seen than it learned.
 
 With --encoder it begins from a pre-trained encoder, or some of its layers, in place of the shipped weights: deeper, some 15 to
-25 MB, for learned.py to read in the same way; with --teacher_steps the whole encoder is trained first and teaches the one
+50 MB, for learned.py to read in the same way; with --teacher_steps the whole encoder is trained first and teaches the one
 that is cut out of it. train/encoder_from_package.py makes the multilingual one where no hub is reached.
 """
 
@@ -46,7 +46,7 @@ from fit_learned import (
     write,
     written_rows,
 )
-from learned import LANGUAGES, OUTPUTS, STRIDE, WEIGHTS, WINDOW, pieces_of, unpack
+from learned import LANGUAGES, OUTPUTS, WEIGHTS, WINDOW, pieces_of, stride_of, unpack
 
 
 READ = 3  # windows of one text at most
@@ -64,13 +64,12 @@ def main(options: argparse.Namespace) -> None:
     print(f"{len(learning)} texts, {len(held_out)} held out")
     teacher = None
     if options.encoder:
-        teacher = Teacher(options.encoder)
-        fine_tune(teacher, learning, options.teacher_steps * BATCH / len(learning))
-        student = begun(teacher, learning, options.layers)
-        if not options.teacher_steps:
-            teacher = None
-        else:
+        encoder = Teacher(options.encoder)
+        if options.teacher_steps:
+            teacher = encoder
+            fine_tune(teacher, learning, options.teacher_steps * BATCH / len(learning))
             report("teacher", held_out, lambda rows: teacher.judge(rows)[0])
+        student = begun(encoder, learning, options.layers, options.window)
     else:
         student = shipped(options.weights)
         report("before", held_out, lambda rows: judge(student, rows))
@@ -80,12 +79,15 @@ def main(options: argparse.Namespace) -> None:
     write(student, learning, options.output)
 
 
-def begun(teacher: Teacher, rows: list[Row], layers: int | None) -> Student:
+def begun(teacher: Teacher, rows: list[Row], layers: int | None, window: int = WINDOW) -> Student:
     """Return a student with every inner unit of the layers, or of so many from the first to the last, and a head that knows nothing yet."""
     size = teacher.encoder.config
     deep = size.num_hidden_layers
+    if layers and not 0 < layers <= deep:
+        raise SystemExit(f"The encoder has {deep} layers, not {layers}.")
     chosen = [round(layer) for layer in np.linspace(0, deep - 1, layers or deep)]
     student = Student(teacher.encoder, choose_pieces(teacher, rows), chosen, size.intermediate_size)
+    student.shorten(window)
     student.rounded = True
     return student
 
@@ -129,8 +131,9 @@ def part(tensors: dict, name: str) -> nn.Linear | nn.LayerNorm:
 def windows(student: Student, text: str, reply: bool) -> list[list[int]]:
     """Cut a text as learned.py does, but without choosing: the first READ windows."""
     pieces = pieces_of(text, student.index, student.vocabulary.scores, student.unknown)
-    room = WINDOW - 1
-    starts = range(0, max(1, len(pieces) - room + STRIDE), STRIDE)
+    window = len(student.position)
+    room, stride = window - 1, stride_of(window)
+    starts = range(0, max(1, len(pieces) - room + stride), stride)
     speaker = student.reply if reply else student.message
     return [[speaker, *pieces[start : start + room]] for start in list(starts)[:READ]]
 
@@ -211,9 +214,13 @@ if __name__ == "__main__":
     parser.add_argument("--encoder", help="Hub id or folder of an encoder to begin with in their place")
     parser.add_argument("--teacher_steps", type=int, default=0, help="of the whole encoder, which then teaches")
     parser.add_argument("--layers", type=int, help="how many of its layers, spread evenly (default: all)")
+    parser.add_argument("--window", type=int, default=WINDOW, help=f"pieces read at a time (default: {WINDOW})")
     parser.add_argument("--language", choices=LANGUAGES, help="leave messages in other languages out")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="where to write (default: over the shipped ones)")
     parser.add_argument("--steps", type=int, default=2500, help="batches of 32 texts (default: 2500)")
     parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate (default: 2e-4)")
     parser.add_argument("--public", type=Path, default=ROOT / "build/data", help="folder with corpus/ and eval/")
-    main(parser.parse_args())
+    options = parser.parse_args()
+    if not 8 <= options.window <= WINDOW:
+        parser.error(f"--window is {options.window}: give it from 8 to {WINDOW}.")
+    main(options)
