@@ -4,8 +4,8 @@
     True
 
 learned.md is its card; train/fit_learned.py and train/refine_learned.py made its weights (safetensors, int4 with one scale for 32
-weights). The first reads everything; where it is not sure, a deeper one is asked: in English one that knows no other language,
-about a person's message in any other the second. Without NumPy, safetensors or the first's file every call gives None and the
+weights). The first reads everything; where it is not sure, the second is asked about a person's message, and where both are not,
+one that knows English alone. Without NumPy, safetensors or the first's file every call gives None and the
 rules stand alone; without a deeper one's the first decides. Nothing is kept of a text.
 """
 
@@ -38,9 +38,16 @@ OUTPUTS = (
     *(f"language/{language}" for language in LANGUAGES),
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
-DANGER = 0.6  # as the first sees it, where no other is asked
-HARM = 0.9
-DOUBT = 0.02  # as the first sees it: from here a deeper one is asked
+ALONE, BOTH, ENGLISH_TOO = (
+    0.6,
+    0.45,
+    0.5,
+)  # danger as the first sees it; the first and the second; the first and the English one
+HARM_ALONE, HARM = 0.9, 0.8  # as the first sees it; the first and the English one
+DOUBT = 0.02  # danger as the first sees it: from here the second is asked
+UNSURE = (0.08, 0.9)  # as the first and the second see it: between these the English one is asked instead
+DOUBTED_REPLY = 0.05  # harm as the first sees it: from here the English one is asked
+SHARE = 2 / 3  # of the English one's log-odds beside the first's
 LIKELY = 0.2  # probability of harm from which a soft reply rule counts
 SURE = 0.6  # probability from which a kind is named
 HEADS = 12
@@ -55,19 +62,6 @@ WORD = re.compile(rf"\S{{1,{SEGMENT}}}")
 BUDGET = 0.3  # seconds for one text; what was read by then counts
 TRIES = 3  # to read a window within them
 AGAIN = 600  # seconds after which a machine found too slow, or quick, is timed again
-
-
-class Deeper(NamedTuple):
-    """One who is asked where the first is not sure, and the probabilities from which a text counts as both see it."""
-
-    weights: Path
-    share: float  # of the log-odds, the rest being the first's
-    danger: float
-    harm: float  # the second is not asked about replies: of those it knows less than the first
-
-
-IN_ENGLISH = Deeper(ENGLISH, 2 / 3, danger=0.5, harm=0.8)
-ELSE = Deeper(SECOND, 1 / 2, danger=0.45, harm=1.0)
 
 
 class Danger(NamedTuple):
@@ -91,11 +85,13 @@ def danger(text: str) -> Danger | None:
     """How likely a person's message speaks of danger, by its worst stretch; None when this tier cannot tell."""
     if not (worst := worst_window(text, "message", "danger")):
         return None
-    (outputs, span), enough = worst, DANGER
-    if outputs["danger"] >= DOUBT:
-        deeper = IN_ENGLISH if language_of(outputs) == "en" and is_quick(IN_ENGLISH.weights) else ELSE
-        if both := heard_by_both(text[slice(*span)], "message", "danger", outputs, deeper):
-            outputs, enough = both, deeper.danger
+    (first, span), enough = worst, ALONE
+    outputs, stretch = first, text[slice(*span)]
+    if first["danger"] >= DOUBT and (second := asked(SECOND, stretch, "message", "danger")):
+        outputs, enough = between(first, second, 1 / 2), BOTH
+        unsure = language_of(first) == "en" and UNSURE[0] <= outputs["danger"] < UNSURE[1]
+        if unsure and (english := asked(ENGLISH, stretch, "message", "danger")):
+            outputs, enough = between(first, english, SHARE), ENGLISH_TOO
     kind = max(KINDS, key=outputs.__getitem__)
     if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
         kind = KINDS[0]
@@ -105,25 +101,28 @@ def danger(text: str) -> Danger | None:
 
 
 def harm(text: str) -> Harm | None:
-    """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell."""
+    """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell.
+
+    The second is not asked: of replies it knows less than the first.
+    """
     if not (worst := worst_window(text, "reply", "harmful")):
         return None
-    (outputs, span), enough = worst, HARM
-    if outputs["harmful"] >= DOUBT:
+    (outputs, span), enough = worst, HARM_ALONE
+    if outputs["harmful"] >= DOUBTED_REPLY:
         # Which language a reply is in the first has not learned: it reads it as a message for that.
         heard = worst_window(text, "message", "danger")
-        in_english = heard and language_of(heard[0]) == "en" and is_quick(IN_ENGLISH.weights)
-        if in_english and (both := heard_by_both(text[slice(*span)], "reply", "harmful", outputs, IN_ENGLISH)):
-            outputs, enough = both, IN_ENGLISH.harm
+        in_english = heard and language_of(heard[0]) == "en"
+        if in_english and (english := asked(ENGLISH, text[slice(*span)], "reply", "harmful")):
+            outputs, enough = between(outputs, english, SHARE), HARM
     probability = outputs["harmful"]
     kind = max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"])
     return Harm(probability >= enough, probability, span, kind)
 
 
-def heard_by_both(text: str, speaker: str, verdict: str, outputs: dict, deeper: Deeper) -> dict[str, float] | None:
-    """What the first and a deeper one say together; None where that is missing or too slow."""
-    asked = is_quick(deeper.weights) and worst_window(text, speaker, verdict, deeper.weights)
-    return between(outputs, asked[0], deeper.share) if asked else None
+def asked(weights: Path, text: str, speaker: str, verdict: str) -> dict[str, float] | None:
+    """What a deeper one says; None where it is missing, fails or is too slow."""
+    worst = is_quick(weights) and worst_window(text, speaker, verdict, weights)
+    return worst[0] if worst else None
 
 
 def language_of(outputs: dict[str, float]) -> str:

@@ -36,8 +36,19 @@ def fresh():
 
 @pytest.fixture
 def first_alone(fresh, monkeypatch, tmp_path):
-    for deeper in ("IN_ENGLISH", "ELSE"):
-        monkeypatch.setattr(learned, deeper, getattr(learned, deeper)._replace(weights=tmp_path / "none.safetensors"))
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Which weights were asked, in turn."""
+    names = []
+    read = learned.worst_window
+    monkeypatch.setattr(
+        learned, "worst_window", lambda *which: names.append(which[3].stem if which[3:] else "first") or read(*which)
+    )
+    return names
 
 
 def test_weights_are_small_enough_to_ship():
@@ -48,7 +59,8 @@ def test_weights_are_small_enough_to_ship():
 
 def test_card_names_what_the_weights_are():
     card = learned.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
-    for number in (learned.DANGER, learned.HARM, learned.DOUBT, learned.ELSE.danger, *learned.IN_ENGLISH[2:]):
+    counts = (learned.ALONE, learned.BOTH, learned.ENGLISH_TOO, learned.HARM_ALONE, learned.HARM)
+    for number in (*counts, learned.DOUBT, *learned.UNSURE, learned.DOUBTED_REPLY):
         assert f"{number}" in card
 
 
@@ -100,39 +112,29 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
 
 def test_without_a_deeper_one_the_first_decides(first_alone):
     alone = learned.danger(MISSED_BY_RULES[0])
-    assert alone.counts == (alone.probability >= learned.DANGER)
+    assert alone.counts == (alone.probability >= learned.ALONE)
 
 
-def test_a_deeper_one_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
-    asked = []
-    read = learned.worst_window
-    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
-    calm, unsure = learned.danger("Good morning! How are you?"), learned.danger(MISSED_BY_RULES[0])
-    assert asked == [(), (), (learned.ENGLISH,)]
-    assert not calm.counts
-    assert unsure.counts == (unsure.probability >= learned.IN_ENGLISH.danger)
-    learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
-    assert asked[3:] == [(), (learned.SECOND,)]
-
-
-def test_of_replies_only_the_english_one_is_asked(monkeypatch):
-    asked = []
-    read = learned.worst_window
-    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
-    learned.harm("They are happier without you.")
-    assert (learned.ENGLISH,) in asked
-    asked.clear()
-    learned.harm("Они счастливее без тебя.")
-    assert len(asked) == 2 and not any(asked)
-
-
-def test_where_the_english_one_is_missing_the_second_reads_english_too(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(learned, "IN_ENGLISH", learned.IN_ENGLISH._replace(weights=tmp_path / "none.safetensors"))
-    asked = []
-    read = learned.worst_window
-    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(which[3:]) or read(*which))
+def test_a_deeper_one_is_asked_only_where_the_others_are_not_sure(asked):
+    learned.danger("Good morning! How are you?")
+    assert asked == ["first"]
     learned.danger(MISSED_BY_RULES[0])
-    assert asked == [(), (learned.SECOND,)]
+    assert asked[1:] == ["first", "learned_second", "learned_english"]
+    learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
+    assert asked[4:] == ["first", "learned_second"]
+
+
+def test_of_replies_only_the_english_one_is_asked(asked):
+    learned.harm("They are happier without you.")
+    assert asked == ["first", "first", "learned_english"]
+    learned.harm("Они счастливее без тебя.")
+    assert "learned_second" not in asked and asked.count("learned_english") == 1
+
+
+def test_without_the_english_one_two_decide(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(learned, "ENGLISH", tmp_path / "none.safetensors")
+    found = learned.danger(MISSED_BY_RULES[0])
+    assert found.counts == (found.probability >= learned.BOTH)
 
 
 def test_both_count():
@@ -223,8 +225,8 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")
     path = tmp_path / "learned.safetensors"
-    for deeper in ("IN_ENGLISH", "ELSE"):
-        monkeypatch.setattr(learned, deeper, getattr(learned, deeper)._replace(weights=tmp_path / "none.safetensors"))
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
     epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
     folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
     student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])

@@ -197,11 +197,11 @@ def test_asked_whether_it_is_human(kind, case):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 207,
+    "hits_en": 205,
     "hits_other": 162,
     "near_misses_en": 13,
     "near_misses_other": 13,
-    "replies_harmful": 255,
+    "replies_harmful": 253,
     "replies_good": 14,
 }
 
