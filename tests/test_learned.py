@@ -118,8 +118,9 @@ def test_without_a_deeper_one_the_first_decides(first_alone):
 def test_a_deeper_one_is_asked_only_where_the_others_are_not_sure(asked):
     learned.danger("Good morning! How are you?")
     assert asked == ["first"]
-    learned.danger(MISSED_BY_RULES[0])
+    found = learned.danger("I keep thinking about the bridge.")
     assert asked[1:] == ["first", "learned_second", "learned_english"]
+    assert found.counts == (found.probability >= learned.ENGLISH_TOO)
     learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
     assert asked[4:] == ["first", "learned_second"]
 
