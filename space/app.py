@@ -312,8 +312,7 @@ def read_rules() -> None:
     """Read the rules and the learned tier before the first person writes; who is quicker waits for what their message needs."""
     help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
     screen_reply("Hello.")
-    for deeper in (learned.ENGLISH, learned.SECOND):
-        learned.is_quick(deeper)
+    learned.is_quick(learned.SECOND)
 
 
 def main() -> None:

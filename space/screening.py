@@ -178,7 +178,7 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
             return findings
         if (found := learned.harm(text)) is None:  # nobody to ask: a soft sign is enough
             return findings
-        if found.counts or (findings and found.probability >= learned.LIKELY):
+        if found.probability >= (learned.LIKELY if findings else learned.HARM):
             return findings or [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
         return []
     except Exception as error:

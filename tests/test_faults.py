@@ -73,11 +73,7 @@ DAMAGE = {
         "checkins__json": None,
         "directories__json": None,
     },
-    "learned tier": {
-        "learned__safetensors": "x" * 1000,
-        "learned_second__safetensors": None,
-        "learned_english__safetensors": None,
-    },
+    "learned tier": {"learned__safetensors": "x" * 1000, "learned_second__safetensors": None},
 }
 
 

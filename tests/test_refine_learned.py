@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
 from fit_learned import CALM, Row, Teacher, target_of, write
-from learned import ENGLISH, OUTPUTS, SECOND, WEIGHTS, pieces_of, worst_window
+from learned import OUTPUTS, SECOND, WEIGHTS, pieces_of, worst_window
 from refine_learned import DANGER, HARMFUL, anchored, begun, judge, outputs_of, refine, shipped, worst
 from test_learned import tiny_teacher
 
@@ -19,7 +19,7 @@ def student():
 TEXTS = ["i took the dog to the park today", "no one would notice if i was gone", "ich will nicht mehr leben"]
 
 
-@pytest.mark.parametrize("weights", [WEIGHTS, SECOND, ENGLISH])
+@pytest.mark.parametrize("weights", [WEIGHTS, SECOND])
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_shipped_weights_judge_as_numpy_does(weights, text):
     student = shipped(weights)
