@@ -28,7 +28,7 @@ def test_the_shipped_weights_judge_as_numpy_does(weights, text):
     for row, speaker, verdict in ((0, "message", DANGER), (1, "reply", HARMFUL)):
         expected = torch.sigmoid(logits[row, verdict]).item()  # by bfloat16
         assert worst_window(text, speaker, OUTPUTS[verdict], weights)[0][OUTPUTS[verdict]] == pytest.approx(
-            expected, abs=0.03
+            expected, abs=0.02
         )
 
 
@@ -62,24 +62,8 @@ def test_it_begins_from_the_whole_of_an_encoder_too(tmp_path):
 
 
 def tiny_mpnet(folder):
-    words = [
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "i",
-        "took",
-        "the",
-        "dog",
-        "to",
-        "park",
-        "today",
-        "don",
-        "'",
-        "t",
-        "?",
-        "犬",
-    ]
+    special, marks = ["<s>", "<pad>", "</s>", "<unk>"], ["'", "t", "?", "犬"]
+    words = [*special, "i", "took", "the", "dog", "to", "park", "today", "don", *marks]
     endings = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     tokenizer = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(words + endings)}, unk_token="<unk>"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
