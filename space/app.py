@@ -10,9 +10,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotReady
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -176,9 +175,10 @@ def receive(message: str, history: list[dict], choices: dict | None) -> list[dic
 
 def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
     history = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
-    if not message.strip():
+    if message.strip():
+        history = [*history, {"role": "user", "content": message}]
+    elif not history or history[-1].get("role") != "user":  # a program may have put its newest message there
         return history
-    history = [*history, {"role": "user", "content": message}]
     asked = [person.introduced(history, who)]
     if not any(
         is_card(entry) for entry in history
@@ -193,7 +193,8 @@ def read_by(who: Person, message: str, history: list[dict]) -> list[dict]:
 def ask(message: str, history: list[dict], country: str, room: Room, client: bytes) -> Iterator[str]:
     """Answer one message of a program as the page would: the same help, the same screening, the same limits.
 
-    `history` is a list of {"role": "user" or "assistant", "content": text}, oldest first. Yields the reply as it grows; a help card is HTML.
+    `history` is a list of {"role": "user" or "assistant", "content": text}, oldest first; with an empty message its last turn is the
+    one that is answered. Yields the reply as it grows; a help card is HTML.
     """
     who = Person(country=country)
     turns = read_by(who, message, history)
@@ -218,15 +219,16 @@ def words(history: list[dict], who: Person, room: Room, client: bytes) -> Iterat
         yield text("too_long", who.language)
     elif answer := answered_by_code(history):
         yield answer
-    elif not room.may(client):
-        counters.refused("messages")
-        yield text("pause", who.language)
-    elif not room.door.acquire(blocking=False):
+    elif not room.door.acquire(blocking=False):  # first, so that who finds no place has no message less
         counters.refused("busy")
         yield text("busy", who.language)
     else:
         try:
-            yield from in_turn(history, who, room)
+            if room.may(client):
+                yield from in_turn(history, who, room)
+            else:
+                counters.refused("messages")
+                yield text("pause", who.language)
         finally:
             room.door.release()
 
@@ -234,12 +236,12 @@ def words(history: list[dict], who: Person, room: Room, client: bytes) -> Iterat
 def in_turn(history: list[dict], who: Person, room: Room) -> Iterator[str]:
     """Wait for the model and for a place; yields meanwhile, since only while it yields can a person stop."""
     asked = time.monotonic()
-    if not room.loading.done():
+    for _ in range(PATIENCE):
+        if room.loading.done():
+            break
         yield text("waking", who.language)
-    try:
-        loaded = room.loading.result(timeout=PATIENCE)
-    except NotReady:
-        loaded = engine.Loaded(None, "the model is still loading")
+        wait([room.loading], timeout=1)
+    loaded = room.loading.result() if room.loading.done() else engine.Loaded(None, "the model is still loading")
     if loaded.engine is None:
         yield text("no_model", who.language, reason=loaded.reason)
         return
@@ -264,17 +266,18 @@ def readiness(loading: "Future[engine.Loaded]") -> str:
     return "ready" if loading.result().engine else "no model"
 
 
-async def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> str:
+async def notice(loading: "Future[engine.Loaded]", chosen: Settings) -> AsyncIterator[str]:
     """Say what replies come from, or plainly what is missing or was not understood.
 
     Everybody who opens the page waits here while the model loads: a thread for each would leave none for reading a message.
     """
-    try:
-        loaded = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(loading)), PATIENCE)
-    except NotReady:
-        return "The model is still loading."
+    ready = asyncio.wrap_future(loading)
+    while not loading.done():
+        yield "The model is still loading."  # again and again: only by that does Gradio let go of who has left
+        await asyncio.wait([ready], timeout=5)
+    loaded = loading.result()
     source = f"Replies: {loaded.engine.description}." if loaded.engine else text("no_model", reason=loaded.reason)
-    return " ".join([source, *chosen.problems])
+    yield " ".join([source, *chosen.problems])
 
 
 def serve(loading: "Future[engine.Loaded]", chosen: Settings) -> None:
@@ -312,7 +315,8 @@ def read_rules() -> None:
     """Read the rules and the learned tier before the first person writes; who is quicker waits for what their message needs."""
     help_card([{"role": "user", "content": "Hello."}], helplines.ANYWHERE)
     screen_reply("Hello.")
-    learned.is_quick(learned.SECOND)
+    for deeper in (learned.ENGLISH, learned.SECOND):
+        learned.is_quick(deeper)
 
 
 def main() -> None:

@@ -65,8 +65,9 @@ class Worker:
                 yield token
         finally:
             reply.over = True
-            with self.drawing:  # until then a word may still be drawn, which whoever sets a seed next would miss
-                pass
+            # Until then a word may still be drawn, which whoever sets a seed next would miss; what hangs is not waited for.
+            if self.drawing.acquire(timeout=1):
+                self.drawing.release()
 
     @torch.inference_mode()
     def work(self) -> None:
@@ -83,19 +84,23 @@ class Worker:
                 batch = None
 
     def joined(self, batch: Batch | None) -> Batch | None:
-        """Return the batch with those who wait, while there is room; waits itself when there is nobody."""
-        while len(batch.replies if batch else ()) < self.people:
-            try:
-                reply = self.waiting.get(block=batch is None)
-            except Empty:
-                break
-            try:
-                with self.drawing:
-                    alone = None if reply.over else remaining(self.read(reply))
-                batch = beside(batch, alone) if batch and alone else batch or alone
-            except Exception as error:  # this person's alone
-                reply.end(error)
-        return batch
+        """Return the batch with the next who waits, if there is room; waits itself when there is nobody.
+
+        One between two steps: while all prompts that wait are read, those in the middle of a reply would hear nothing.
+        """
+        if batch and len(batch.replies) >= self.people:
+            return batch
+        try:
+            reply = self.waiting.get(block=batch is None)
+        except Empty:
+            return batch
+        try:
+            with self.drawing:
+                alone = None if reply.over else remaining(self.read(reply))
+            return beside(batch, alone) if batch and alone else batch or alone
+        except Exception as error:  # this person's alone
+            reply.end(error)
+            return batch
 
     def read(self, reply: Reply) -> Batch:
         """Read a prompt and draw the first token."""

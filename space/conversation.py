@@ -8,7 +8,7 @@ from contextlib import closing
 
 import counters
 import helplines
-from engine import Engine, NoTimeLeft
+from engine import Engine, NoTimeLeft, TooLong
 from heavy import folded, unfolded
 from safe_mode import danger_confirmed_in, is_about_self, next_again, next_question
 from screening import Finding, asks_if_human, screen, screen_reply
@@ -156,7 +156,7 @@ def respond(history: list[dict], engine: Engine, language: str = "en", wishes: s
             yield f"{cover or text('model_failed', language)}\n\n{question}".strip()
     except Exception as error:  # never a traceback, never silence
         counters.failed(error)
-        why = "no_time" if isinstance(error, NoTimeLeft) else "model_failed"
+        why = {NoTimeLeft: "no_time", TooLong: "too_long"}.get(type(error), "model_failed")
         yield "\n\n".join(filter(None, [cover, text(why, language), question]))
     finally:
         writing.discard(this)

@@ -40,6 +40,10 @@ class NoTimeLeft(Exception):
     """The GPU is a lent one, and for now none is to be had."""
 
 
+class TooLong(ValueError):
+    """The last message alone is more than the model reads."""
+
+
 class Loaded(NamedTuple):
     """What came of loading: an engine, or the sentence that says what is missing."""
 
@@ -68,9 +72,12 @@ def chosen(settings: Settings) -> Engine:
     if settings.engine == "remote" or (settings.engine == "auto" and settings.endpoint):
         from remote_engine import RemoteEngine
 
-        named = settings.engine == "auto" and (settings.adapter or settings.base or settings.gguf)
-        fallback = load(settings._replace(endpoint="")).engine if named else None
-        return RemoteEngine(settings.endpoint, settings.endpoint_model, settings.endpoint_key, fallback)
+        remote = RemoteEngine(settings.endpoint, settings.endpoint_model, settings.endpoint_key)
+        if settings.engine == "auto" and (settings.adapter or settings.base or settings.gguf):
+            remote.fallback, reason = load(settings._replace(endpoint=""))
+            if reason:
+                log.warning("Nothing stands in for the endpoint: %s.", reason)
+        return remote
     adapter = adapter_folder(settings)
     base = base_of(adapter, settings.base)
     if settings.engine == "openvino":
@@ -106,12 +113,15 @@ def base_of(adapter: Path | None, base: str) -> str:
 
 
 def no_adapter(name: str | Path) -> str:
-    return f"there is no adapter named {Path(name).name} here; check THERAGEN_ADAPTER"
+    return f"there is no adapter named {Path(name).name} here; check THERAGEN_ADAPTER and THERAGEN_REVISION"
 
 
 def suits_openvino(settings: Settings) -> bool:
-    """Whether this is a CPU with OpenVINO's package, and nothing is asked for that only transformers has."""
-    if settings.four_bit or not find_spec("openvino_genai"):
+    """Whether this is a CPU with OpenVINO's package, and nothing is asked for that only transformers has.
+
+    A lent GPU need not be there yet: it comes for a reply and goes with it.
+    """
+    if ZERO_GPU or settings.four_bit or not find_spec("openvino_genai"):
         return False
     return not has_gpu()
 

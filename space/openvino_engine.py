@@ -20,10 +20,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import engine
+from engine import TooLong
 from prompts import encode
 
 
 FEWEST = 2  # threads: with one, OpenVINO 2026.4.1 divides by zero on CPUs that have AMX, and its process ends
+LOADING = 600.0  # seconds for the model to load; while a process starts anew, everybody waits for it
 WARM = 3  # tokens: the first two take longer than the next
 
 # Importing openvino sends an event to its vendor, unasked. Where this module is missing it takes a stub of its own.
@@ -50,7 +52,11 @@ class OpenVINOEngine:
         # Nobody can promise what libraries write to the other output, so nobody reads it.
         process = subprocess.Popen([sys.executable, __file__], stderr=subprocess.DEVNULL, **pipes)
         send(process.stdin, self.order)
+        giving_up = threading.Timer(LOADING, process.kill)
+        giving_up.daemon = True  # or a Space that is told to end would wait for it
+        giving_up.start()
         loaded = json.loads(process.stdout.readline() or '{"failed": "process ended"}')
+        giving_up.cancel()
         if "failed" in loaded:
             process.kill()
             process.wait()
@@ -79,9 +85,10 @@ class OpenVINOEngine:
             send(self.process.stdin, {"number": number, "messages": messages})
 
     def stop(self, number: int) -> None:
+        """Tell the process, also when the reply is complete: until the next line comes, it holds the last one, with what was said."""
         with self.lock, suppress(OSError):  # it has ended, and with it the reply
-            if self.replies.pop(number, None):
-                send(self.process.stdin, {"number": number})
+            self.replies.pop(number, None)
+            send(self.process.stdin, {"number": number})
 
     def listen(self, process: subprocess.Popen, replies: dict[int, SimpleQueue]) -> None:
         """Hand every piece to whom it belongs; replies that are not over when the process ends have failed."""
@@ -92,7 +99,7 @@ class OpenVINOEngine:
                 pieces.put(said["piece"])
             else:
                 replies.pop(said["number"], None)
-                pieces.put(OpenVINOFailed(f"OpenVINO failed ({said['failed']}).") if "failed" in said else None)
+                pieces.put(failure(said["failed"]) if "failed" in said else None)
         process.wait()
         with self.lock:
             for pieces in replies.values():
@@ -101,6 +108,10 @@ class OpenVINOEngine:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+
+
+def failure(kind: str) -> Exception:
+    return TooLong() if kind == TooLong.__name__ else OpenVINOFailed(f"OpenVINO failed ({kind}).")
 
 
 def send(pipe, message: dict) -> None:

@@ -7,6 +7,8 @@ from contextlib import closing
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from engine import TooLong
+
 
 Count = Callable[[list[dict]], int]
 Render = Callable[[list[dict]], str]
@@ -15,7 +17,7 @@ Render = Callable[[list[dict]], str]
 def encode(messages: list[dict], render: Render, tokenizer: Tokenizer, window: int) -> list[int]:
     """Return the ids of a conversation with its older turns left out where it is longer than `window` tokens.
 
-    Raises ValueError when the system message and the last turn alone are longer.
+    Raises `TooLong` when the system message and the last turn alone are longer.
     """
 
     def ids(some: list[dict]) -> list[int]:
@@ -25,7 +27,7 @@ def encode(messages: list[dict], render: Render, tokenizer: Tokenizer, window: i
     if len(prompt) > window:
         prompt = ids(latest(messages, lambda some: len(ids(some)), window))
     if len(prompt) > window:
-        raise ValueError(f"The last message is {len(prompt)} tokens long; the model reads {window}: shorten it.")
+        raise TooLong(f"The last message is {len(prompt)} tokens long; the model reads {window}: shorten it.")
     return prompt
 
 

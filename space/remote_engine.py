@@ -51,7 +51,7 @@ class RemoteEngine:
 
     def __init__(self, endpoint: str, model: str = "", key: str = "", fallback: Engine | None = None):
         address = usable(endpoint)
-        self.host, self.model, self.fallback = address.host, model, fallback
+        self.host, self.named, self.model, self.fallback = address.host, model, model, fallback
         self.client = client_for(address, key)
         self.penalties, self.breaker = PENALTIES, Breaker()
 
@@ -75,6 +75,7 @@ class RemoteEngine:
             except Exception as error:
                 failure = what_went_wrong(error)
                 self.breaker.note(failed=not isinstance(error, Refused))
+                self.model = self.named  # a server that was started anew may call it otherwise
             log.warning("The endpoint failed: %s.", failure)
         if said or self.fallback is None:  # raised out here, or it would carry the client's error along
             raise RemoteFailed(f"The endpoint failed: {failure}.")
@@ -125,9 +126,9 @@ class RemoteEngine:
             left = max(until - time.monotonic(), 0.1)
             timeout = openai.Timeout(left, connect=min(left, CONNECT))
             try:
-                self.model = self.model or self.client.models.list(timeout=timeout).data[0].id
+                self.model = name = self.model or self.client.models.list(timeout=timeout).data[0].id
                 return self.client.chat.completions.create(
-                    model=self.model,
+                    model=name,
                     messages=messages,
                     stream=True,
                     max_tokens=MAX_NEW_TOKENS,

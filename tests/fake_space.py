@@ -2,7 +2,7 @@
 
 The message decides what the engine does: "slowly" one word every 0.2 s, "break" an exception that quotes the message,
 "out of memory" a MemoryError, "hang" nothing for two minutes, "echo" a reply that quotes the message, "story" a reply that is
-heavy to read.
+heavy to read. With FAKE_LOADING it is being loaded for ever.
 """
 
 import os
@@ -45,5 +45,6 @@ class WordEngine:
 
 if __name__ == "__main__":
     loading = Future()
-    loading.set_result(engine.Loaded(WordEngine()))
+    if not os.environ.get("FAKE_LOADING"):
+        loading.set_result(engine.Loaded(WordEngine()))
     app.serve(loading, settings.read())

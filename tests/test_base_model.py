@@ -97,6 +97,13 @@ def test_script_says_it_in_one_sentence_with_exit_code_2(tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("The package index did not give")
 
 
+@pytest.mark.parametrize("quick", [torch.bfloat16, torch.float32])
+def test_the_dtype_is_the_one_that_was_quicker(monkeypatch, quick):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(base_model, "_seconds_to_multiply", lambda dtype: float(dtype != quick))
+    assert best_dtype() == quick
+
+
 def test_best_dtype_is_one_that_multiplies_here():
     square = torch.ones(8, 8, dtype=best_dtype())
     assert (square @ square)[0, 0] == 8

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice, pairwise
 from pathlib import Path
+from queue import Empty
 
 import gradio
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from spaces.zero.gradio import error as refusal
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,7 +18,7 @@ import base_model
 import engine
 import transformers_engine
 from base_model import EMBEDDED
-from batching import Worker
+from batching import Reply, Worker
 from gguf_model import revision_of
 from prompts import decode, encode, latest
 from settings import Settings
@@ -120,6 +122,32 @@ def test_a_step_that_breaks_ends_the_replies_in_it_and_the_next_person_is_answer
     assert list(shared.tokens(prompts[0], 5)) == generated(model, prompts[0], 5)
 
 
+def test_a_step_that_hangs_is_given_up(model, prompts, monkeypatch):
+    stuck, go_on = Worker(model, GREEDY, set(), 8, silence=0.3), threading.Event()
+    monkeypatch.setattr(stuck, "read", lambda reply: go_on.wait(60))
+    with ThreadPoolExecutor(1) as people:
+        waiting = people.submit(lambda: list(stuck.tokens(prompts[0], 5)))
+        try:
+            with pytest.raises(Empty):
+                waiting.result(timeout=10)
+        finally:
+            go_on.set()
+
+
+def test_while_many_prompts_wait_to_be_read_everybody_goes_on_writing(model, prompts, monkeypatch):
+    shared, done = worker(model), []
+    read, step = shared.read, shared.step
+    monkeypatch.setattr(shared, "read", lambda reply: done.append("read") or read(reply))
+    monkeypatch.setattr(shared, "step", lambda batch: done.append("step") or step(batch))
+    replies = [Reply(prompt, 8) for prompt in prompts[:4]]
+    with shared.drawing:  # until all are there
+        for reply in replies:
+            shared.waiting.put(reply)
+    for reply in replies:
+        assert len(list(iter(lambda reply=reply: reply.tokens.get(timeout=20), None))) == 8
+    assert done[:7] == ["read", "step"] * 3 + ["read"]
+
+
 def test_sampled_words_are_those_of_generate(model, prompts):
     """The same seed draws the same words: temperature, nucleus and penalty are applied as there, in the same order."""
     torch.manual_seed(1)
@@ -159,7 +187,7 @@ def test_prompts_are_the_tokens_of_transformers(base):
     for talk in TALKS:
         ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True)["input_ids"]
         assert encode(talk, render, tokenizer.backend_tokenizer, 1000) == ids
-    with pytest.raises(ValueError, match="the model reads 20: shorten it"):
+    with pytest.raises(engine.TooLong, match="the model reads 20: shorten it"):
         encode(TALKS[3], render, tokenizer.backend_tokenizer, 20)
 
 
@@ -177,6 +205,7 @@ def iter_of(tokens):
 
 def test_a_model_that_cannot_be_had_is_a_reason_and_no_exception(tmp_path, base):
     assert "no adapter named such-adapter here" in engine.load(Settings(adapter="no/such-adapter")).reason
+    assert "THERAGEN_REVISION" in engine.load(Settings(adapter="no/such-adapter", revision="v9")).reason
     assert "no adapter named empty here" in engine.load(Settings(adapter=str(made(tmp_path / "empty")))).reason
     assert engine.load(Settings(base="no/such-base", engine="transformers")).reason.startswith(
         "the model could not be"
@@ -203,6 +232,16 @@ def test_an_endpoint_comes_first_and_a_model_named_beside_it_stands_in(base, mon
     assert "base, no adapter" in engine.load(both).engine.fallback.description
 
 
+def test_an_endpoint_that_may_not_be_used_is_said_before_a_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(engine, "adapter_folder", lambda _: pytest.fail("something is being loaded"))
+    assert engine.load(Settings(endpoint="nowhere", base="b")).reason.startswith("THERAGEN_ENDPOINT is no address")
+
+
+def test_why_nothing_stands_in_for_an_endpoint_is_in_the_log(caplog):
+    loaded = engine.load(Settings(endpoint="http://127.0.0.1:9/v1", adapter="no/such-adapter"))
+    assert loaded.engine.fallback is None and "no adapter named such-adapter" in caplog.text
+
+
 def test_without_openvino_transformers_answers(base, monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     loaded = engine.load(Settings(base=str(base)))
@@ -213,6 +252,43 @@ def test_without_openvino_transformers_answers(base, monkeypatch):
 def test_where_openvino_cannot_read_the_model_transformers_answers(base, monkeypatch):
     monkeypatch.setattr(engine, "on_openvino", lambda *_: (_ for _ in ()).throw(ValueError("unreadable")))
     assert engine.load(Settings(base=str(base))).engine.description.endswith("transformers")
+
+
+def test_where_a_gpu_is_or_is_lent_openvino_is_not_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine.shutil, "which", lambda _: None)
+    monkeypatch.setattr(engine, "find_spec", lambda name: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engine, "GPUS", ())
+    assert engine.suits_openvino(Settings())  # no driver: torch is not asked
+    monkeypatch.setattr(engine, "GPUS", (str(tmp_path),))
+    assert not engine.suits_openvino(Settings())
+    monkeypatch.setattr(engine, "GPUS", ())
+    monkeypatch.setattr(engine, "ZERO_GPU", True)
+    assert not engine.suits_openvino(Settings())
+
+
+def test_an_adapter_is_merged_into_its_base(base, tmp_path, prompts, monkeypatch):
+    monkeypatch.setattr(transformers_engine, "best_dtype", lambda: torch.float32)
+    torch.manual_seed(3)
+    config = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
+    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config).eval()
+    tuned.save_pretrained(tmp_path)
+    merged = transformers_engine.load(str(base), tmp_path, Settings())
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    ids = torch.tensor([prompts[3]])
+    with torch.inference_mode():
+        torch.testing.assert_close(merged(ids).logits, tuned(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_are_loaded_once_and_have_written_once_before_anybody_comes(base, monkeypatch):
+    loads, replies, load, tokens = [], [], transformers_engine.load, Worker.tokens
+    monkeypatch.setattr(transformers_engine, "load", lambda *given: loads.append(1) or load(*given))
+    monkeypatch.setattr(Worker, "tokens", lambda self, *given: replies.append(1) or tokens(self, *given))
+    ready = transformers_engine.TransformersEngine(str(base), None, Settings())
+    assert replies == [1]
+    with ThreadPoolExecutor(4) as people:
+        list(people.map(lambda talk: list(ready.stream(talk)), TALKS[:4]))
+    assert loads == [1]
 
 
 def test_four_bits_answer(tmp_path):

@@ -1,6 +1,6 @@
 """Whatever breaks, the page opens, help is on it within a second, and nobody reads another person's words.
 
-Faults of the model's source are in tests/test_space.py (no adapter, no hub), of a remote one in tests/test_remote.py.
+Faults of the model's source are in tests/test_space.py (no adapter, no hub), more of a remote one in tests/test_remote.py.
 """
 
 import os
@@ -15,6 +15,7 @@ import pytest
 
 from conftest import ROOT, serving
 from conversation import plain
+from fake_endpoint import CutOff, delta, endpoint_server, streamed
 from texts import text
 
 
@@ -73,7 +74,11 @@ DAMAGE = {
         "checkins__json": None,
         "directories__json": None,
     },
-    "learned tier": {"learned__safetensors": "x" * 1000, "learned_second__safetensors": None},
+    "learned tier": {
+        "learned__safetensors": "x" * 1000,
+        "learned_second__safetensors": None,
+        "learned_english__safetensors": None,
+    },
 }
 
 
@@ -169,6 +174,51 @@ def test_a_model_that_hangs_holds_up_nobody_else(tmp_path):
         assert help_arrives(server)
         assert "I am listening" in answer(server, "hello")
         server.process.kill()
+
+
+def test_before_the_model_is_there_help_is(tmp_path):
+    with serving(FAKE, tmp_path / "log", FAKE_LOADING="1") as server:
+        assert httpx.get(f"{server.url}/health").json() == {"state": "loading"}
+        assert help_arrives(server)
+
+
+def failing(body: dict):
+    """An endpoint's answer that fails in the way that the last message names."""
+    message = body["messages"][-1]["content"]
+    return (503, {}) if "refuse" in message else slow() if "slowly" in message else cut_off()
+
+
+def slow():
+    time.sleep(3)
+    yield from streamed("I hear you.")
+
+
+def cut_off():
+    yield delta("That sounds hard. ")
+    raise CutOff
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory):
+    with endpoint_server(failing) as endpoint:
+        where = {"THERAGEN_ENDPOINT": endpoint.url, "THERAGEN_ENDPOINT_MODEL": "m"}
+        with serving(ROOT / "space/app.py", tmp_path_factory.mktemp("remote") / "log", **where) as server:
+            yield server
+
+
+@pytest.mark.parametrize(
+    ("message", "end"),
+    [
+        ("talk slowly", "I hear you."),
+        ("refuse to answer", text("model_failed")),
+        ("break off", f"That sounds hard. \n\n{text('model_failed')}"),
+    ],
+)
+def test_an_endpoint_that_fails_leaves_a_page_with_help(remote, message, end):
+    with ThreadPoolExecutor(1) as person:
+        reply = person.submit(answer, remote, message)
+        assert help_arrives(remote)
+        assert reply.result(60) == end
 
 
 def test_a_clock_that_jumps_changes_nothing(tmp_path):

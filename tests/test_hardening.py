@@ -15,6 +15,7 @@ from starlette.routing import Mount
 
 import counters
 import guard
+import hardening
 from conftest import ROOT, serving
 from hardening import SETTINGS, launching
 from settings import Settings
@@ -158,6 +159,11 @@ def test_a_body_that_dribbles_in_is_given_up(space):
     assert 'theragen_refusals_total{reason="time"}' in httpx.get(f"{space.url}/metrics").text
 
 
+def test_nothing_is_left_of_a_talk_after_half_a_minute():
+    """tests/test_markers.py, with shorter times, shows that it is so."""
+    assert hardening.FORGET_AFTER + hardening.SWEEP_EVERY <= 30
+
+
 def test_many_slow_senders_keep_nobody_out(space):
     address = urlsplit(space.url)
     slow = [socket.create_connection((address.hostname, address.port), 10) for _ in range(200)]
@@ -168,6 +174,20 @@ def test_many_slow_senders_keep_nobody_out(space):
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_what_is_too_large_to_be_read_is_told_where_help_is(space):
+    refused = httpx.post(f"{space.url}/gradio_api/run/predict", content=b" " * 1_100_000)
+    assert refused.status_code == 413
+    assert "findahelpline.com" in refused.json()["error"] and "emergency number" in refused.json()["error"]
+
+
+def test_a_program_is_answered_through_the_same_screening(space):
+    chat = space.step(httpx.get(f"{space.url}/config").json(), "chat")
+    assert "tel:988" in space.run(chat, [DANGER, [], "US"])[0]
+    assert "tel:988" in space.run(chat, ["", [{"role": "user", "content": DANGER}], "US"])[0]
+    assert "You wrote" in space.run(chat, ["", [{"role": "user", "content": "my week was long"}], "US"])[0]
+    assert "555-0100" not in space.run(chat, ["call 555-0100 now", [], "US"])[0]  # its engine repeats it
 
 
 def test_long_heads_are_refused(space):
@@ -231,6 +251,8 @@ def test_health_says_one_word_and_metrics_only_numbers(space):
     space.say(f"{DANGER} {MARKER}", country="GB")
     counts = httpx.get(f"{space.url}/metrics").text
     assert re.search(r'^theragen_requests_total\{status="200"\} [1-9]', counts, re.M)
+    assert re.search(r"^theragen_help_cards_total [1-9]", counts, re.M)
+    assert re.search(r'^theragen_first_text_seconds_bucket\{le="8.0"\} [1-9]', counts, re.M)
     for private in (MARKER, "hello", "GB", "127.0.0.1", "test1", str(ROOT), "python_info", "process_", "session"):
         assert private not in counts, private
 

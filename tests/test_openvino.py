@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,9 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import engine
 import gguf_model
+import openvino_engine
 from conftest import ROOT
 from gguf_export import portable
-from openvino_engine import WARM, Model, OpenVINOEngine, OpenVINOFailed, template_of, warmed_up
+from openvino_engine import WARM, Model, OpenVINOEngine, OpenVINOFailed, send, template_of, warmed_up
 from prompts import decode
 from settings import Settings
 from test_engine import GREEDY, TALKS, generated, iter_of
@@ -136,6 +138,13 @@ def test_one_who_stops_takes_nobody_with_them_and_leaves_nothing_behind(process)
     assert "".join(process.stream(TALKS[1])) == whole
 
 
+def test_the_process_hears_that_a_reply_is_over_and_holds_what_was_asked_no_longer(process, monkeypatch):
+    sent = []
+    monkeypatch.setattr(openvino_engine, "send", lambda pipe, said: sent.append(list(said)) or send(pipe, said))
+    "".join(process.stream(TALKS[0]))
+    assert sent == [["number", "messages"], ["number"]]
+
+
 def test_warming_up_takes_a_few_tokens_and_leaves_nothing_behind(model, monkeypatch):
     """Said to its end, the greeting kept the first person waiting for seconds."""
     steps, real = [], Model.step
@@ -153,8 +162,11 @@ def test_a_stopped_reply_frees_its_place_at_once(model):
 
 
 def test_what_breaks_one_reply_is_raised_there_and_says_nothing_of_what_was_said(process):
-    with pytest.raises(OpenVINOFailed, match=r"^OpenVINO failed \(ValueError\)\.$"):
+    with pytest.raises(engine.TooLong) as failure:
         "".join(process.stream([{"role": "user", "content": "xylophone " * 3000}]))
+    assert "xylophone" not in str(failure.value)
+    with pytest.raises(OpenVINOFailed, match=r"^OpenVINO failed \(\w+\)\.$"):
+        "".join(process.stream([{"role": "xylophone"}]))
     assert "".join(process.stream(TALKS[0]))
 
 
@@ -223,6 +235,16 @@ def test_auto_is_openvino_on_a_cpu(base, adapter, monkeypatch):
     loaded = engine.load(Settings(adapter=str(adapter)))
     assert loaded.engine.description == "base with adapter; OpenVINO"
     loaded.engine.close()
+
+
+def test_a_process_that_never_loads_is_given_up(folder, tmp_path, monkeypatch):
+    (tmp_path / "never.py").write_text("import time; time.sleep(8)")
+    monkeypatch.setattr(openvino_engine, "__file__", str(tmp_path / "never.py"))
+    monkeypatch.setattr(openvino_engine, "LOADING", 0.3, raising=False)
+    began = time.monotonic()
+    with pytest.raises(OpenVINOFailed, match="process ended"):
+        OpenVINOEngine(folder, "", people=1, threads=1)
+    assert time.monotonic() - began < 6
 
 
 def test_a_broken_file_is_no_engine(folder, tmp_path):

@@ -447,6 +447,7 @@ def test_a_server_that_goes_away_in_the_middle_costs_one_reply_and_not_the_talk(
         expect(page.locator("#announced")).to_have_text("The reply begins")
         server.process.kill()
         expect(page.locator("#trouble")).to_contain_text("lost before the reply was complete")
+        expect(page.locator('#help-bar a[href="tel:988"]')).to_be_visible()
         port = server.url.rsplit(":", 1)[1]
     with serving(ROOT / "tests/fake_space.py", tmp_path / "log", port=int(port)):
         page.wait_for_timeout(3000)  # in which Gradio's own page would load itself anew

@@ -329,6 +329,15 @@ def test_vllm_is_told_all_adapters_and_room_for_them_in_one_batch():
     assert models and set(models) <= {name.split("=")[0] for name in named}
 
 
+def test_the_spaces_own_line_for_vllm_fits_what_the_space_asks_for():
+    said = (ROOT / "space/README.md").read_text(encoding="utf-8")
+    asked = shlex.split(next(line for line in said.splitlines() if line.startswith("vllm serve")))
+    name = asked[asked.index("--lora-modules") + 1].split("=")[0]
+    assert "--enable-lora" in asked and f"THERAGEN_ENDPOINT_MODEL={name} " in said
+    assert (ROOT / "space" / asked[asked.index("--chat-template") + 1]).is_file()
+    check_ranks(asked)
+
+
 HAPROXY = shutil.which("haproxy", path=os.pathsep.join([os.environ["PATH"], "/usr/sbin"]))
 balanced = pytest.mark.skipif(not HAPROXY, reason="HAProxy is not installed: apt-get install haproxy")
 

@@ -165,6 +165,21 @@ def test_a_model_without_a_name_is_the_servers_first_and_asked_for_once():
     assert {request["body"]["model"] for request in server.requests[1:]} == {"/srv/models/first"}
 
 
+def test_a_server_that_calls_its_model_otherwise_after_a_restart_is_asked_again():
+    names = ["first"]
+
+    def answer(body):
+        return streamed("hi") if body["model"] in names else (404, {"error": "no such model"})
+
+    with endpoint_server(answer, models=names) as server:
+        remote = asking(server, model="")
+        assert reply(remote) == "hi"
+        names[:] = ["second"]
+        assert failing(remote) == ("", "The endpoint failed: status 404.")
+        assert reply(remote) == "hi"
+        assert remote.description == "second at 127.0.0.1"
+
+
 def test_a_server_without_models_is_a_failure_and_no_crash():
     with endpoint_server(lambda body: streamed("hi"), models=()) as server:
         assert failing(asking(server, model="")) == ("", "The endpoint failed: IndexError.")

@@ -49,3 +49,13 @@ def test_every_variable_is_described_for_operators():
     described = set(re.findall(r"`(THERAGEN_[A-Z_0-9]+)`", (ROOT / "space/README.md").read_text()))
     named = {f"THERAGEN_{name.upper()}" for name in settings.Settings._fields} - {"THERAGEN_PROBLEMS"}
     assert named <= described
+
+
+def test_the_defaults_that_operators_read_are_those_of_the_code():
+    said = (ROOT / "space/README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `THERAGEN_([A-Z_]+)` \|.*\| `([^`]+)` \|$", said, re.M))
+    for name, default in settings.Settings._field_defaults.items():
+        plain = ",".join(default) if isinstance(default, tuple) else default
+        plain = int(plain) if isinstance(plain, bool) else plain
+        assert rows.pop(name.upper(), str(plain)) == str(plain)
+    assert set(rows) == {"CACHE"}

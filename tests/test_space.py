@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from concurrent.futures import Future
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,12 +15,16 @@ import pytest
 from packaging.requirements import Requirement
 
 import app
-import settings
 from conftest import ROOT, command, serving
 from engine import Loaded
+from person import Person
+from settings import Settings
+from test_faults import help_arrives
+from texts import text
 
 
 MARKER = "xylophone-4711-marker"
+LONG_WEEK = [{"role": "user", "content": "my week was long"}]
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +42,44 @@ def test_reply_arrives(space):
     assert "I am listening." in str(chat[-1]["content"])
 
 
-def test_who_waits_for_the_model_holds_up_nobody(monkeypatch):
-    monkeypatch.setattr(app, "PATIENCE", 0.2)
+def test_who_waits_for_the_model_holds_up_nobody_and_is_told_what_came_of_it():
     loading = Future()
 
-    async def everybody():
-        return await asyncio.gather(*(app.notice(loading, settings.read()) for _ in range(300)))
+    async def told() -> list[str]:
+        return [said async for said in app.notice(loading, Settings())]
 
-    assert set(asyncio.run(everybody())) == {"The model is still loading."}
-    assert not loading.cancelled()
+    async def everybody() -> list[list[str]]:
+        waiting = [asyncio.create_task(told()) for _ in range(300)]
+        await asyncio.sleep(0.1)
+        waiting.pop().cancel()  # who leaves stops the loading for nobody
+        await asyncio.sleep(0.1)
+        loading.set_result(Loaded(None, "no weights"))
+        return await asyncio.gather(*waiting)
+
+    for first, last in asyncio.run(everybody()):
+        assert first == "The model is still loading." and "no weights" in last
+
+
+def test_who_leaves_while_the_model_loads_gives_the_place_back():
+    room = app.room_for(Future(), Settings(people=1, queue=1))
+    reply = app.words(LONG_WEEK, Person(), room, b"a")
+    next(reply)
+    began = time.monotonic()
+    assert next(reply) == text("waking")
+    assert time.monotonic() - began < 5
+    reply.close()
+    assert [room.door.acquire(blocking=False) for _ in range(3)] == [True, True, False]
+
+
+def test_who_is_told_that_all_places_are_taken_has_no_message_less():
+    loading = Future()
     loading.set_result(Loaded(None, "no weights"))
-    assert "no weights" in asyncio.run(app.notice(loading, settings.read()))
+    room = app.room_for(loading, Settings(people=1, queue=1, messages=1))
+    room.door.acquire(), room.door.acquire()
+    assert list(app.words(LONG_WEEK, Person(), room, b"a")) == [text("busy")]
+    room.door.release()
+    assert "no weights" in list(app.words(LONG_WEEK, Person(), room, b"a"))[-1]
+    assert list(app.words(LONG_WEEK, Person(), room, b"a")) == [text("pause")]
 
 
 def test_crisis_shows_help_before_any_word_of_the_model(space):
@@ -98,6 +130,9 @@ def test_an_empty_bucket_stops_the_reply_and_never_the_help(tmp_path):
     with serving(ROOT / "tests/fake_space.py", tmp_path / "log", THERAGEN_MESSAGES="2") as server:
         replies = [str(server.say(f"hello {number}")[-1]["content"]) for number in range(3)]
         danger = str(server.say("I want to kill myself")[-1]["content"])
+        chat = server.step(httpx.get(f"{server.url}/config").json(), "chat")
+        programs = server.run(chat, ["hello", [], "US"])[0]
+    assert programs == text("pause")
     assert all("I am listening" in reply for reply in replies[:2])
     assert "I am listening" not in replies[2] and "the lines at the top of the page" in replies[2]
     assert "tel:988" in danger
@@ -149,7 +184,8 @@ def test_space_alone_with_only_its_requirements_starts_and_answers(tmp_path, loo
     shutil.copytree(ROOT / "space", copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copytree(loop / "adapter", tmp_path / "adapter")
     python = environment_of(copy / "requirements.txt", tmp_path / "venv")
-    with serving(copy / "app.py", tmp_path / "log", python, THERAGEN_ADAPTER=str(tmp_path / "adapter")) as server:
+    variables = {"THERAGEN_ADAPTER": str(tmp_path / "adapter"), "HF_TOKEN": ""}  # nor with a token of the tester's
+    with serving(copy / "app.py", tmp_path / "log", python, **variables) as server:
         chat = server.say("I cannot sleep before the exam.")
     words = str(chat[-1]["content"]).split()
     assert chat[-1]["role"] == "assistant"
@@ -166,6 +202,7 @@ def test_space_alone_with_only_its_requirements_starts_and_answers(tmp_path, loo
 )
 def test_without_model_or_network_it_starts_shows_help_and_says_what_is_missing(tmp_path, variables, missing):
     with serving(ROOT / "space/app.py", tmp_path / "log", **variables) as server:
+        assert help_arrives(server)
         assert "tel:988" in httpx.get(server.url).text
         reply = str(server.say("hello")[-1]["content"])
         crisis = str(server.say("I want to kill myself")[-1]["content"])
