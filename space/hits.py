@@ -14,6 +14,11 @@ LEVELS = ("none", "distress", "risk", "imminent")
 RISK = LEVELS.index("risk")
 NEARBY = 400  # a time or a means this many characters away from a plan belongs to it
 NO_MEANS_WELL = ("/pl", "/cs", "/hu")  # where "no" is "well": "no chcę umrzeć"
+DENIAL = "denial/danger"
+STILL_OPEN = ("yet ", "only ", "until ", "till ", "unless ", "more ")
+TAKEN_BACK = re.compile(
+    r" (?:told|tell|telling|said|say|saying|lied|lie|lying|pretend|pretending|guarantee|sure|know|trust|if|not promise|like) (?:[^ .]+ ){0,3}$"
+)
 FIRST_PERSON = re.compile(r"(?:^| )(?:i|me|my|myself|we) ")
 
 
@@ -46,9 +51,22 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
         for index in (book.rules, spaced)
         for rule, start, end in matches(index, where)
     ]
+    denials = [
+        (start, end)
+        for rule, start, end, _ in found
+        if rule.name == DENIAL and is_firm(words.text[:start], words.text[end : end + 12])
+    ]
+    found = [one for one in found if one[0].name != DENIAL or one[1:3] in denials]
     idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)] if found else []
     hits = [
-        make_hit(rule, words, start, end, no_negates=foreign and not rule.name.endswith(NO_MEANS_WELL))
+        make_hit(
+            rule,
+            words,
+            start,
+            end,
+            no_negates=foreign and not rule.name.endswith(NO_MEANS_WELL),
+            in_denial=any(first <= start and end <= last for first, last in denials),
+        )
         for rule, start, end, foreign in found
         if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
     ]
@@ -69,7 +87,7 @@ def unspaced_hits(words: Passage, rules: Iterable[Rule], unless: re.Pattern[str]
     ]
 
 
-def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bool) -> Hit:
+def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bool, in_denial: bool) -> Hit:
     text = words.text[start:end]
     before = re.split(r"[.,] ", words.text[max(0, start - 120) : start])[-1].split()
     subject = rule.subject
@@ -78,7 +96,7 @@ def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bo
     elif subject == "self" and not FIRST_PERSON.search(text):
         subject = spoken_of(before)
     level = LEVELS.index(rule.level)
-    denied = rule.kind != "denial" and is_denied(before, words.text[end : end + 12], no_negates)
+    denied = rule.kind != "denial" and (in_denial or is_denied(before, words.text[end : end + 12], no_negates))
     return Hit(
         rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied
     )
@@ -94,9 +112,14 @@ def spoken_of(before: list[str]) -> str:
     return "self"
 
 
+def is_firm(before: str, after: str) -> bool:
+    """Whether what looks like a denial is one: "I can't promise that I won't", "I said I'm not", "I haven't yet" are none."""
+    return not after.startswith(STILL_OPEN) and not TAKEN_BACK.search(before[-40:])
+
+
 def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
     data = load().data
-    if after.startswith(("yet ", "only ", "until ")):  # "I haven't killed myself yet"
+    if after.startswith(STILL_OPEN):  # "I haven't killed myself yet"
         return False
     between: list[str] = []
     for word in reversed(before[-7:]):

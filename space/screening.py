@@ -21,7 +21,7 @@ import learned
 from contacts import unknown_contacts
 from encoded import CODE, turned
 from folding import Passage, passage, plain_passage, read, read_tokens
-from hits import LEVELS, RISK, Hit, escalate, read_hits
+from hits import DENIAL, LEVELS, RISK, Hit, escalate, read_hits
 from rulebook import (
     KEPT,
     Index,
@@ -42,6 +42,7 @@ from rulebook import (
 )
 
 
+BUT = re.compile(r"\b(?:but|though|although|however|except|unless|until|yet|if|when|because|cos|cause)\b", re.I)
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
 NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
@@ -130,13 +131,25 @@ def both_tiers(turn: str) -> list[Hit]:
     hits = read_hits(turn)
     if highest(hits) >= RISK:
         return hits
-    found = learned.danger(turn)
+    found = learned.danger(but_for_denials(turn, hits))
     if found is None or not found.counts:
         return hits
     return [
         *hits,
         Hit(f"learned/{found.language}", *found.span, found.subject, found.kind, RISK, soft=False, denied=False),
     ]
+
+
+def but_for_denials(turn: str, hits: list[Hit]) -> str:
+    """The turn with what it plainly denies blanked out: the learned tier hears "hurt myself" in "I don't hurt myself" too.
+
+    A turn with a "but" is left whole: what follows may be about the same.
+    """
+    if not BUT.search(turn):
+        for hit in hits:
+            if hit.rule == DENIAL:
+                turn = turn[: hit.start] + " " * (hit.end - hit.start) + turn[hit.end :]
+    return turn
 
 
 def crossing_hits(turns: list[str], index: int) -> list[Hit]:
@@ -178,7 +191,7 @@ def screen_reply(text: str, allowed: Iterable[str] = ()) -> list[Finding]:
             return findings
         if (found := learned.harm(text)) is None:  # nobody to ask: a soft sign is enough
             return findings
-        if found.probability >= (learned.LIKELY if findings else learned.HARM):
+        if found.counts or (findings and found.probability >= learned.LIKELY):
             return findings or [Finding(f"learned/{found.kind}", found.span, "self", found.kind, 0)]
         return []
     except Exception as error:
