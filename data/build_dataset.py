@@ -45,7 +45,7 @@ def main(options: argparse.Namespace) -> None:
         batches = read_all(recipe, places, failed, options)
         files = list(stage(work, batches, settings, options.workers))
         decisions = decide(recipe, kept_rows(files))
-        report = write(options.output, recipe, fingerprint, files, decisions, failed)
+        report = write(options.output, recipe, fingerprint, files, decisions, failed, revisions(places))
         shutil.rmtree(work.parent)
         print_report(report, options.output)
     if options.push_to_hub:
@@ -58,6 +58,8 @@ def plan(options: argparse.Namespace) -> tuple[Recipe, dict, dict[str, str], Set
 
     What would end a build after hours of work ends it here.
     """
+    if options.workers < 1:
+        raise BadInput(f"--workers {options.workers} would clean nothing: give 1 or more.")
     recipe = load_recipe(options.recipe)
     places, failed = locate_all(recipe, options.local, options.keep_going)
     invented = tuple(source.name for source in recipe.sources if source.invented)
@@ -77,6 +79,11 @@ def locate_all(recipe: Recipe, local: Path | None, keep_going: bool) -> tuple[di
         except BadInput as problem:
             _fail(source, problem, failed, keep_going)
     return places, failed
+
+
+def revisions(places: dict[str, tuple[Path, list[Path]]]) -> dict[str, str]:
+    """The commit that each source on the Hub was read at: its folder in the Hub's cache is called after it."""
+    return {name: folder.name for name, (folder, _) in places.items() if folder.parent.name == "snapshots"}
 
 
 def read_all(recipe: Recipe, places: dict, failed: dict[str, str], options: argparse.Namespace) -> Iterator[Batch]:

@@ -2,10 +2,12 @@
 
 import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
+from privacy import leads_to_help
 from rows import Row, text_of, words_of
 from unsafe import needs_help, reply_problem
 
@@ -20,8 +22,16 @@ LONGEST_REPLY = 600
 ENOUGH_TO_TELL = 20
 
 RULES = yaml.safe_load(Path(__file__).with_name("quality.yaml").read_text(encoding="utf-8"))
-UNFIT = [(entry["reason"], re.compile("|".join(entry["patterns"]), re.IGNORECASE)) for entry in RULES["reasons"]]
-HELP = re.compile(RULES["help"].replace("| ", "|"), re.IGNORECASE)
+
+
+def whatever_its_capitals(pattern: str) -> Callable[[str], bool]:
+    """Return what looks for a pattern in small letters; a search that minds case in small letters takes a third of one that does not."""
+    in_small, in_any = re.compile(pattern), re.compile(pattern, re.IGNORECASE)
+    return lambda text: bool(in_small.search(text.lower()) if text.isascii() else in_any.search(text))
+
+
+UNFIT = [(entry["reason"], whatever_its_capitals("|".join(entry["patterns"]))) for entry in RULES["reasons"]]
+names_help = whatever_its_capitals(RULES["help"].replace("| ", "|"))
 ENGLISH = frozenset(RULES["english"].split())
 
 CREDENTIAL = re.compile(r"\b(?:Ph\.?D|Psy\.?D|M\.?D|L\.?M\.?F\.?T|L\.?P\.?C+|LMHC|L\.?C\.?S\.?W|LMSW|MSW|M\.?F\.?T|NCC|CADC|"
@@ -71,7 +81,7 @@ def _unsigned(reply: str, author: str) -> str:
     for border in ("\n", r"(?<=[.!?])\s+|\s+(?=~)"):  # a last line, then a last sentence
         *body, last = re.split(border, reply)
         only_a_name = border == "\n" and NAME_ALONE.fullmatch(last)
-        if body and len(last.split()) <= 12 and (only_a_name or signed.search(last)):
+        if body and len(last.split()) <= 12 and (only_a_name or signed.search(last)) and not leads_to_help(last):
             reply = reply[: -len(last)].strip()
     return re.sub(rf"\b{re.escape(author)}\b", "[NAME_1]", reply, flags=re.IGNORECASE) if author else reply
 
@@ -87,7 +97,6 @@ def without_contacts(row: Row) -> Row | str:
 
 
 # "Call 988 or visit [URL_1]" keeps its first half.
-HELP_LINE = re.compile(r"\b(?:988|911|999|112|116 ?123|741741|13 ?11 ?14)\b")
 LED_TO = re.compile(
     r"(?:,? (?:or|and))?(?: (?:visit|see|go to|call|text|e-?mail|at|via|on)){0,3} \(?\[(?:URL|EMAIL|PHONE|HANDLE)_\d+\]\)?"
 )
@@ -99,7 +108,7 @@ def _contactless(reply: str) -> str:
     lines = []
     for line in reply.split("\n"):
         sentences = re.split(r"(?<=[.!?])\s+", line)
-        sentences = [LED_TO.sub("", one) if HELP_LINE.search(one) else one for one in sentences]
+        sentences = [LED_TO.sub("", one) if leads_to_help(one) else one for one in sentences]
         kept = [sentence for sentence in sentences if not REMOVED_CONTACT.search(sentence)]
         lines += [" ".join(kept)] if kept or not line else []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
@@ -108,8 +117,8 @@ def _contactless(reply: str) -> str:
 def is_fit_to_be_said(row: Row) -> Row | str:
     """Refuse replies that advertise, insult, blame or speak as a language model; quality.yaml says what counts."""
     replies = replies_of(row)
-    for reason, pattern in UNFIT:
-        if pattern.search(replies):
+    for reason, is_said in UNFIT:
+        if is_said(replies):
             return reason
     return row
 
@@ -157,8 +166,10 @@ def is_safe(row: Row) -> Row | str:
         kind = reply_problem(message["content"]) if message["role"] == "assistant" else None
         if kind:
             return f"an unsafe reply: {kind}"
+    if names_help(replies_of(row)):  # asked first: it costs a tenth of the other question
+        return row
     in_danger = any(needs_help(message["content"]) for message in row.messages if message["role"] == "user")
-    return "somebody in danger is answered without any help" if in_danger and not HELP.search(replies_of(row)) else row
+    return "somebody in danger is answered without any help" if in_danger else row
 
 
 def replies_of(row: Row) -> str:

@@ -82,6 +82,7 @@ def write(
     files: list[Path],
     decisions: Decisions,
     failed: dict[str, str],
+    revisions: dict[str, str],
 ) -> dict:
     """Write everything beside OUTPUT and move it in at the end, the report last: it says that the rest is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +97,7 @@ def write(
             "fingerprint": fingerprint,
             "base": recipe.base,
             "sources": _per_source(recipe, counts),
+            **({"revisions": revisions} if revisions else {}),
             **({"failed": failed} if failed else {}),
             "configs": configs,
             "removed": dict(sorted(counts["removed"].items())),

@@ -10,7 +10,12 @@ from rows import Row
 
 
 BLOCKS = {"p", "div", "br", "li", "ul", "ol", "h1", "h2", "h3", "h4", "blockquote", "tr"}
+# The paper's variant loses all punctuation; what stands between two words or numbers leaves a space: "988/911" stays two numbers.
+PARTING = "/\u2026\u2013\u2014"
+GONE = str.maketrans(PARTING, " " * len(PARTING), re.sub(r"[_/]", "", string.punctuation))
 HTML = re.compile(r"</?[a-zA-Z][^<>]*>|&#?\w+;")
+HIDDEN = re.compile(r"(?is)<(style|script|xml)\b[^>]*>.*?</\1\s*>")
+MARKED = re.compile(r"<!\[[^<>]*>")  # "<![if !supportLists]>", of a word processor
 ZERO_WIDTH = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\u00ad]")
 CHARACTERS = ftfy.TextFixerConfig(unescape_html=False, explain=False)  # HTML is read as a whole before
 
@@ -31,7 +36,7 @@ MARKDOWN_SIGN = re.compile(r"[*_~`#>\[\\•●▪◦‣]|^[ \t]*\+", re.MULTILIN
 def normalise(row: Row) -> Row:
     """Make every message plain text. Runs before redaction, which reads plain text and needs its capitals."""
     messages = [{**message, "content": plain_text(message["content"])} for message in row.messages]
-    return row._replace(messages=messages, topic=" ".join((row.topic or "").split()) or None)
+    return row._replace(messages=messages, topic=" ".join(str(row.topic or "").split()) or None)
 
 
 def plain_text(text: str) -> str:
@@ -54,9 +59,8 @@ def as_in_the_paper(row: Row) -> Row:
 
     Harmful for a chat model, which learns to answer in the same way: only for those who want the paper's corpus.
     """
-    gone = str.maketrans("", "", string.punctuation.replace("_", ""))
     messages = [
-        {**message, "content": " ".join(message["content"].lower().translate(gone).split())}
+        {**message, "content": " ".join(message["content"].lower().translate(GONE).split())}
         for message in row.messages
     ]
     return row._replace(messages=messages)
@@ -68,7 +72,7 @@ class _TextOnly(HTMLParser):
     def __init__(self, html: str):
         super().__init__()
         self.pieces: list[str] = []
-        self.hidden = 0
+        html = MARKED.sub("", HIDDEN.sub("", html)).replace("<![", "&lt;![")  # what stands open hides nothing
         # Line breaks in HTML mean nothing beside tags; in text that only holds an entity they are the writer's.
         self.has_tags = bool(re.search(r"<(?:p|div|br|li|ul|ol|h[1-6]|span|a|table|tr)\b", html, re.IGNORECASE))
         self.feed(html)
@@ -79,13 +83,10 @@ class _TextOnly(HTMLParser):
         return re.sub(r"- \n+", "- ", re.sub(r"[ \xa0]*\n[ \xa0\n]*", "\n", "".join(self.pieces)))
 
     def handle_starttag(self, tag, attrs):
-        self.hidden += tag in ("style", "script", "xml")
         self.pieces.append("\n- " if tag == "li" else "\n" if tag in BLOCKS else "")
 
     def handle_endtag(self, tag):
-        self.hidden -= tag in ("style", "script", "xml")
         self.pieces.append("\n" if tag in BLOCKS else "")
 
     def handle_data(self, data):
-        if not self.hidden:
-            self.pieces.append(re.sub(r"\s+", " ", data) if self.has_tags else data)
+        self.pieces.append(re.sub(r"\s+", " ", data) if self.has_tags else data)

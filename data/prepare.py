@@ -7,16 +7,19 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from cleaning import clean
+from cleaning import clean, has_no_empty_turn, is_long_enough
 from duplicates import PERMUTATIONS, traces
 from ner import find_people
 from normalise import as_in_the_paper, normalise, plain_text
-from privacy import redact, redact_conversation
+from privacy import Finding, redact, redact_conversation, redact_label
 from rows import Post, Reject, Row, joined, text_of
 from tokens import Count, counter, windows
 
 
 Item = Row | Post | Reject
+
+# With --paper, after everything else: a turn of nothing but points is no turn any more, a lone dash no word.
+AS_IN_THE_PAPER = (as_in_the_paper, has_no_empty_turn, is_long_enough)
 
 
 class Settings(NamedTuple):
@@ -85,19 +88,28 @@ def _private_and_clean(item: Item, people: list | None, settings: Settings) -> d
     if isinstance(item, Reject):
         return _dropped(item, item.reason, text)
     if isinstance(item, Post):
-        return _staged(item, "post", text=text, topic=item.label, removed=[found.kind for found in findings])
-    invented = item.source in settings.invented
-    messages, findings = (item.messages, []) if invented else redact_conversation(item.messages, people)
+        label, more = redact_label(str(item.label or ""))
+        return _staged(
+            item, "post", text=text, topic=label or None, removed=[found.kind for found in [*findings, *more]]
+        )
+    row, findings = (item, []) if item.source in settings.invented else _private(item, people)
     removed = [found.kind for turn in findings for found in turn]
-    row = item._replace(messages=messages)
     result = clean(row)
+    for step in AS_IN_THE_PAPER if settings.paper else ():
+        result = result if isinstance(result, str) else step(result)
     if isinstance(result, str):
         return _dropped(item, result, text_of(row), removed=removed)
-    result = as_in_the_paper(result) if settings.paper else result
     # A group is published as a hash: of a question as it was asked, whoever knows a name could confirm it.
     group = result.group or f"{item.source}:{row.messages[0]['content']}"
     kept = {"messages": result.messages, "topic": result.topic, "group": group}
     return _staged(item, "kept", **kept, removed=removed)
+
+
+def _private(item: Row, people: list | None) -> tuple[Row, list[list[Finding]]]:
+    known: set[str] = set()
+    messages, findings = redact_conversation(item.messages, people, known)
+    topic, more = redact_label(item.topic or "", known)
+    return item._replace(messages=messages, topic=topic or None), [*findings, more]
 
 
 def _staged(item: Item, fate: str, **values) -> dict:

@@ -14,7 +14,7 @@ from stdnum.gb import nhs
 from stdnum.pl import pesel
 
 import helplines
-from names import TITLES, WORDS, find_names
+from names import FIRST, TITLES, WORDS, again, find_names, tokens_of
 
 
 class Finding(NamedTuple):
@@ -24,6 +24,7 @@ class Finding(NamedTuple):
 
 # What a text must hold for a rule to be tried on it at all.
 DIGIT, DOTTED = r"\d", r"\w\.[\w-]"
+PLACEHOLDER = re.compile(r"\[([A-Z]+)_(\d{1,9})\]")
 KEPT = ("help line", "placeholder")  # claim their place, and stay
 
 Spans = Sequence[tuple[str, int, int]]  # kind, start, end
@@ -49,17 +50,24 @@ def redact(text: str, people: Spans = ()) -> tuple[str, list[Finding]]:
 
     Numbers of help lines stay, and a retired one becomes the line that replaced it: nobody may lose the way to help.
     """
-    return _redact(text, defaultdict(dict), set(), people)
+    return _redact(text, _taken([text]), set(), people)
+
+
+def redact_label(label: str, known: set[str] = frozenset()) -> tuple[str, list[Finding]]:
+    """Redact what a source calls a text ("Sleep Problems"): its capitals are a headline's, so a name is one that is `known` or a first name."""
+    return _redact(
+        label, _taken([label]), {*known, *FIRST}, (), names=lambda text, known: again([*tokens_of(text)], known)
+    )
 
 
 def redact_conversation(
-    messages: list[dict], people: list[Spans] | None = None
+    messages: list[dict], people: list[Spans] | None = None, known: set[str] | None = None
 ) -> tuple[list[dict], list[list[Finding]]]:
     """Redact every turn; one value keeps one placeholder through the whole conversation, whoever says it.
 
-    `people` are names in each turn that another finder saw (ner.py).
+    `people` are names in each turn that another finder saw (ner.py); `known` gathers the first names that were found.
     """
-    known: set[str] = set()
+    known = set() if known is None else known
     people = people or [()] * len(messages)
 
     def redacted_by(numbers: dict[str, dict[str, int]]) -> list[tuple[str, list[Finding]]]:
@@ -67,18 +75,29 @@ def redact_conversation(
             _redact(message["content"], numbers, known, seen) for message, seen in zip(messages, people, strict=True)
         ]
 
-    redacted = redacted_by(defaultdict(dict))
+    texts = [message["content"] for message in messages]
+    redacted = redacted_by(_taken(texts))
     # Said again, or first said before anything told that it is a name: "i think amy hates me", then "my sister Amy".
-    if any(known.intersection(re.findall(r"\w+", text.lower())) for text, _ in redacted):
-        redacted = redacted_by(defaultdict(dict))
+    if any(known.intersection(token.plain for token in tokens_of(text)) for text, _ in redacted if known):
+        redacted = redacted_by(_taken(texts))
     contents = [{**message, "content": text} for message, (text, _) in zip(messages, redacted, strict=True)]
     return contents, [findings for _, findings in redacted]
 
 
+def _taken(texts: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Numbers by kind and value, to be gone on with: placeholders that a source brings along stay, and are nobody else's."""
+    numbers: dict[str, dict[str, int]] = defaultdict(dict)
+    for kind, number in sorted(
+        {match.groups() for text in texts for match in PLACEHOLDER.finditer(text)}, key=lambda one: int(one[1])
+    ):
+        numbers[kind][f"[{kind}_{number}]"] = int(number)
+    return numbers
+
+
 def _redact(
-    text: str, numbers: dict[str, dict[str, int]], known: set[str], people: Spans
+    text: str, numbers: dict[str, dict[str, int]], known: set[str], people: Spans, names: Callable = find_names
 ) -> tuple[str, list[Finding]]:
-    findings = find(text, known, people)
+    findings = find(text, known, people, names)
     pieces, end = [], 0
     for kind, (start, stop) in findings:
         pieces += [text[end:start], _placeholder(kind, text[start:stop], numbers)]
@@ -86,7 +105,7 @@ def _redact(
     return "".join([*pieces, text[end:]]), findings
 
 
-def find(text: str, known: set[str] | None = None, people: Spans = ()) -> list[Finding]:
+def find(text: str, known: set[str] | None = None, people: Spans = (), names: Callable = find_names) -> list[Finding]:
     """Return what would be replaced, in order, never overlapping; of two kinds at one place the stricter one wins.
 
     `known` are first names that were said before; those of this text are added.
@@ -100,7 +119,7 @@ def find(text: str, known: set[str] | None = None, people: Spans = ()) -> list[F
             start, stop = match.span("value") if "value" in pattern.groupindex else match.span()
             if _is_free(taken, start, stop) and valid(text[start:stop], text[max(0, start - 25) : start]):
                 taken.append(Finding(kind, (start, stop)))
-    for kind, start, stop in [*find_names(text, set() if known is None else known), *people]:
+    for kind, start, stop in [*names(text, set() if known is None else known), *people]:
         if _is_free(taken, start, stop):
             taken.append(Finding(kind, (start, stop)))
     return sorted((found for found in taken if found.kind not in KEPT), key=lambda found: found.span)
@@ -116,7 +135,10 @@ def _placeholder(kind: str, value: str, numbers: dict[str, dict[str, int]]) -> s
     key = _dialled(value) if kind == "PHONE" else re.sub(r"\s", "", value).lower()
     if kind == "PERSON":  # "Sam" and "Sam Lee" are one person
         key = re.sub(rf"(?i)^(?:{TITLES})\b\.?\s*", "", value).split(" ")[0].lower()
-    return f"[{kind}_{numbers[kind].setdefault(key, len(numbers[kind]) + 1)}]"
+    given = numbers[kind]
+    if key not in given:
+        given[key] = next(reversed(given.values()), 0) + 1
+    return f"[{kind}_{given[key]}]"
 
 
 def _digits(value: str) -> str:
@@ -133,6 +155,20 @@ def _dialled(value: str) -> str:
 
 def _is_kept_line(value: str, before: str) -> bool:
     return _dialled(value) in HELP_NUMBERS
+
+
+def _is_called(value: str, before: str) -> bool:
+    return bool(CALLED.search(before))
+
+
+def leads_to_help(text: str) -> bool:
+    """Whether a text names a line of help, by its number or its page."""
+    return bool(SHORT.search(text)) or any(
+        valid(match[0], "")
+        for kind, _, pattern, valid in RULES
+        if kind == "help line"
+        for match in pattern.finditer(text)
+    )
 
 
 def _is_retired_line(value: str, before: str) -> bool:
@@ -207,7 +243,12 @@ def _always(value: str, before: str) -> bool:
 
 # Every line that the Space shows, and some more.
 LINES = [line for country in helplines.countries() for line in helplines.lines(country)]
-HELP_NUMBERS = {*CRISIS["keep"], *(_dialled(phone) for line in LINES for phone in line["phones"])}
+HELP_NUMBERS = {
+    *CRISIS["keep"],
+    *helplines.known_numbers(),
+    *(_dialled(phone) for line in LINES for phone in line["phones"]),
+}
+SHORT = re.compile(rf"(?<![\w.-])(?:{'|'.join(CRISIS['short'])})(?![\w-])")
 HELP_SITES = {*CRISIS["keep_sites"], *(_host(line[key]) for line in LINES for key in ("url", "chat_url") if line[key])}
 
 # Before digits that may be a telephone number or not.
@@ -223,7 +264,7 @@ PHONE = re.compile(
     r"(?:\s*(?:x|ext\.?|extension)\s*\d{1,6})?(?![\w%]|[.,-]\d)"
 )
 TOLL_FREE_WORD = re.compile(
-    rf"(?<![\w-]){TOLL_FREE}(?=[\d-]*[A-Z])(?:[A-Z0-9]{{3}}[-. ][A-Z0-9]{{4,5}}|[A-Z]{{6,9}})\b(?: \([\d-]{{4,8}}\))?"
+    rf"(?<![\w-]){TOLL_FREE}(?=[\d.-]*[A-Za-z])(?:[A-Z0-9]{{3}}[-. ][A-Z0-9]{{4,5}}|[A-Z]{{6,9}}|\d{{3}}[-.]?[A-Za-z]{{4}})\b(?: ?\([\d-]{{4,8}}\))?"
 )
 
 ADDRESSED = re.compile(r"(?i)\bhttps?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]")
@@ -244,9 +285,10 @@ ID_CUE = (
 # Kind, what must be in the text at all, pattern, check. In this order: what stands first claims its place. Each pattern is checked at the start and the end of a text; where it has a
 # group "value", that alone is replaced.
 RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
-    ("placeholder", r"\[", re.compile(r"\[[A-Z]+_\d+\]"), _always),
+    ("placeholder", r"\[", PLACEHOLDER, _always),
     *[(kind, DIGIT, pattern, valid) for pattern in (TOLL_FREE_WORD, PHONE) for kind, valid in (
         ("help line", _is_kept_line), ("retired help line", _is_retired_line))],
+    ("help line", DIGIT, SHORT, _is_called),
     ("help line", "://", ADDRESSED, _is_kept_site),
     ("EMAIL", "@", re.compile(r"(?<![\w.+-])[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,24}\b"), _always),
     ("EMAIL", r"(?i)dot", re.compile(rf"(?i)(?<![\w+-])[\w+-]{{1,40}}(?:(?: dot |\.)[\w+-]{{1,40}}){{0,4}} ?(?:\(at\)|\[at\]| at ) ?[\w-]{{1,40}}(?:(?: dot | ?\(dot\) ?)[\w-]{{1,40}})*(?: dot | ?\(dot\) ?){TLD}\b"), _always),
@@ -254,7 +296,7 @@ RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
     ("URL", "://", ADDRESSED, _always),
     ("URL", DOTTED, re.compile(rf"(?<![\w@./-])(?:www\.[\w-]+(?:\.[\w-]+)+|{HOST})(?:/[^\s<>\"')\]]*[^\s<>\"')\].,;:!?])?"),
      _always),
-    ("IBAN", DIGIT, re.compile(r"(?i)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
+    ("IBAN", DIGIT, re.compile(r"(?ai)\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
     ("CARD", DIGIT, re.compile(r"(?<![\w.-])\d(?:[ -]?\d){11,18}(?![\w-])"), _passes_luhn),
     ("ID", DIGIT, re.compile(r"(?<![\w-])\d{3}[- ]\d{2}[- ]\d{4}(?![\w-])"), _is_ssn),
     ("ID", DIGIT, re.compile(r"(?i)\b(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]\b"), _always),
@@ -267,7 +309,7 @@ RULES: list[tuple[str, str, re.Pattern, Callable[[str, str], bool]]] = [
     ("ADDRESS", DIGIT, re.compile(rf"(?:\b(?:Flat|Apt|Apartment|Unit|Room|Suite) ?#?\w+,? )?\b\d+[a-zA-Z]?,? {CAPITALS}(?i:{WORDS['streets']})\b\.?{AREA}"), _always),
     ("ADDRESS", DIGIT, re.compile(rf"\b(?:P\.? ?O\.? Box|Post ?box|Unit|Box) \d+(?: Box \d+)?{AREA}"), _always),
     ("ADDRESS", DIGIT, re.compile(r"(?<![\w-])[A-ZÀ-Þ][\w-]{0,40}(?:straße|strasse|weg|platz|allee|gasse|damm|ring|straat|laan|gatan|vägen|katu|tie) \d+[a-z]?(?:,? \d{4,5} [A-ZÀ-Þ]\w+)?"), _always),
-    ("ADDRESS", DIGIT, re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:rue|avenue|boulevard|chemin|place|impasse|quai|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}[A-ZÀ-Þ]\w+"), _always),
+    ("ADDRESS", DIGIT, re.compile(r"(?i)\b\d+ ?[a-z]?(?: bis)?,? (?:(?:rue|boulevard|chemin|impasse|quai) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}\w|(?:avenue|place|cours) (?:(?:de|des|du|la|le|les|d['’]|l['’]) ?){0,3}(?-i:[A-ZÀ-Þ]))\w+"), _always),
     ("ADDRESS", DIGIT, re.compile(r"\b(?:[Cc]alle|[Aa]venida|[Pp]laza|[Vv]ia|[Rr]ua|[Uu]l\.) (?:(?:de|del|la|los|das|dos) )*[A-ZÀ-Þ]\w+(?: [A-ZÀ-Þ]\w+)*,? (?:n[º°.] ?)?\d+\w?"), _always),
     ("ADDRESS", "", re.compile(rf"\b{CAPITALS}(?:Street|Road|Avenue|Lane|Drive|Close|Crescent|Terrace|Boulevard|Ave|Rd)\b"), _always),
     ("ADDRESS", DIGIT, re.compile(r"\b[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}\b"), _always),

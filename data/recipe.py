@@ -13,6 +13,17 @@ from tokens import MOST_TOKENS
 RECIPES = Path(__file__).with_name("recipes")
 
 
+TYPES = {
+    "redistributable": bool,
+    "invented": bool,
+    "columns": dict,
+    "hub_files": list,
+    "files": list,
+    "overrides": list,
+}
+IN_WORDS = {bool: "true or false", dict: "a mapping", list: "a list", int: "a whole number", str: "text in quotes"}
+
+
 class Source(NamedTuple):
     """One source of a recipe; the fields are the keys that a recipe may use, with what holds when one is left out."""
 
@@ -67,6 +78,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if isinstance(values, dict) and "extends" in values:
         return _extended(values, path)
     check_keys(values, {"base", "seed", "sources", "max_tokens"}, {"base", "seed", "sources"}, str(path))
+    check_types(values, str(path), {"seed": int, "max_tokens": int, "sources": dict})
     sources = [source_of(name, entry, path) for name, entry in values["sources"].items()]
     return Recipe(path.stem, path, values["base"], values["seed"], sources, values.get("max_tokens", MOST_TOKENS))
 
@@ -74,6 +86,7 @@ def load_recipe(name_or_path: str) -> Recipe:
 def _extended(values: dict, path: Path) -> Recipe:
     """Another recipe with more sources; a source of the same name takes the place of the other's."""
     check_keys(values, {"extends", "sources"}, {"extends", "sources"}, str(path))
+    check_types(values, str(path), {"sources": dict})
     parent = load_recipe(values["extends"])
     more = [source_of(name, entry, path) for name, entry in values["sources"].items()]
     names = {source.name for source in more}
@@ -85,13 +98,23 @@ def _extended(values: dict, path: Path) -> Recipe:
 def source_of(name: str, entry: object, path: Path) -> Source:
     needed = {key for key in Source._fields if key not in Source._field_defaults} - {"name"}
     check_keys(entry, set(Source._fields) - {"name"}, needed, f"source {name} of {path}")
+    check_types(entry, f"source {name} of {path}")
     for override in entry.get("overrides", ()):
+        check_types(override, f"an override in source {name} of {path}", {"files": str})
         allowed = {"files", "license", "redistributable", "publisher"}
         check_keys(override, allowed, {"files"}, f"an override in source {name} of {path}")
         if "/" in override["files"]:
             raise BadInput(f"An override in source {name} of {path} names a folder: only names of files are compared.")
     lists = {key: tuple(entry[key]) for key in ("hub_files", "files", "overrides") if key in entry}
     return Source(**{"name": name, **entry, **lists})
+
+
+def check_types(entry: dict, where: str, types: dict[str, type] | None = None) -> None:
+    """A recipe that says `invented: "false"` means no, and Python reads yes: nothing would be taken out of what people wrote."""
+    for key, value in entry.items():
+        wanted = {**TYPES, **(types or {})}.get(key, str)
+        if not isinstance(value, wanted):
+            raise BadInput(f"Key {key} in {where} must be {IN_WORDS[wanted]}, not {value!r}.")
 
 
 def check_keys(values: object, allowed: set, needed: set, where: str) -> None:

@@ -20,6 +20,8 @@ def run(main: Callable[..., None], *arguments: object, extra: str = "") -> None:
         main(*arguments)
     except BadInput as problem:
         sentence = str(problem)
+    except OSError as problem:  # a full disk, a folder that nobody may write to
+        sentence = f"{problem.filename or 'A file'} could not be read or written: {problem.strerror or type(problem).__name__}."
     except ImportError as problem:
         if not extra:
             raise

@@ -14,6 +14,8 @@ from rows import BadInput, Post, Reject, Row, question_and_answer
 # Of three mechanisms rated 0 to 2 (emotional reaction, interpretation, exploration): one strong, or two weak ones.
 SUPPORTIVE = 2
 
+NO_RECORD = "a line that is no record"
+
 
 def read_pairs(source: Source, files: list[Path], folder: Path) -> Iterator[Row | Reject]:
     """Yield a question and its answer from each record; the recipe's `columns` say what question, answer and topic are called.
@@ -23,7 +25,7 @@ def read_pairs(source: Source, files: list[Path], folder: Path) -> Iterator[Row 
     names = _columns(source, {"question", "answer"}, {"topic"})
     for where, record in _records(source, files, folder, names.values()):
         if record is None or not {names["question"], names["answer"]} <= record.keys():
-            yield Reject(source.name, where, "a line that is no record", "")
+            yield Reject(source.name, where, NO_RECORD, "")
             continue
         question, answer = str(record[names["question"]] or ""), str(record[names["answer"]] or "")
         topic = str(record.get(names.get("topic")) or "") or None
@@ -35,7 +37,7 @@ def read_posts(source: Source, files: list[Path], folder: Path) -> Iterator[Post
     names = _columns(source, {"text"}, {"label"})
     for where, record in _records(source, files, folder, names.values()):
         if record is None or not str(record.get(names["text"]) or "").strip():
-            yield Reject(source.name, where, "a line that is no record", "")
+            yield Reject(source.name, where, NO_RECORD, "")
             continue
         label = str(record.get(names.get("label")) or "") or None
         yield Post(source.name, where, str(record[names["text"]]), label)
@@ -46,7 +48,7 @@ def read_threads(source: Source, files: list[Path], folder: Path) -> Iterator[Ro
     for where, line, value in json_lines(files, folder):
         try:
             asked = titled(value["title"], value["text"])
-            reply, topic, group = value["reply"], value["topic"], f"{source.name}:{value['id']}"
+            reply, topic, group = (value["reply"] or "").strip(), value["topic"], f"{source.name}:{value['id']}"
         except (TypeError, KeyError, AttributeError):
             yield Reject(source.name, where, "a line that is no JSON object with id, title, text and reply", line)
             continue
@@ -80,8 +82,8 @@ def read_epitome(source: Source, files: list[Path], folder: Path) -> Iterator[Ro
     for file in files:
         rated = set()
         for where, record in _records(source, [file], folder, needed):
-            if record is None:
-                yield Reject(source.name, where, "a line that is no record", "")
+            if record is None or not str(record["level"]).strip().isdigit():
+                yield Reject(source.name, where, NO_RECORD, "")
                 continue
             pair = record["sp_id"], record["rp_id"]
             if pair in rated:
@@ -131,8 +133,18 @@ def _records(source: Source, files: list[Path], folder: Path, needed) -> Iterato
                 _check_columns(source, file, needed, header)
             for number, values in enumerate(reader, 1):
                 keys = header or [str(place) for place in range(len(values))]
-                whole = len(values) >= len(keys) and (header or set(needed) <= set(keys))
+                whole = has_all(values, keys) and (header or set(needed) <= set(keys))
                 yield f"{name}:row {number}", dict(zip(keys, values, strict=False)) if whole else None
+
+
+def has_all(values: list, keys: list) -> bool:
+    """Whether a row has a value for each column and no more: one comma too many, and every answer stands in another column."""
+    return len(values) >= len(keys) and not any(values[len(keys) :])
+
+
+def is_whole(record: dict) -> bool:
+    """The same for a row of csv.DictReader, which keeps what is too much under None and fills what is missing with None."""
+    return None not in record.values() and not any(record.get(None) or ())
 
 
 def _check_columns(source: Source, file: Path, needed, present: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recipe import Source
 from rows import BadInput, Reject, Row
+from tables import NO_RECORD, is_whole
 
 
 ROLES = {
@@ -28,15 +29,23 @@ def read_annomi(source: Source, files: list[Path], folder: Path) -> Iterator[Row
             if missing:
                 raise BadInput(f"Source {source.name}: {file} lacks the column {missing[0]}. Has its schema changed?")
             transcripts: dict[str, dict[int, dict]] = {}
-            for record in table:
+            torn: set[str] = set()
+            for number, record in enumerate(table, 1):
+                if not (
+                    is_whole(record) and record["utterance_id"].isdigit() and record["interlocutor"].lower() in ROLES
+                ):
+                    torn.add(record["transcript_id"])
+                    yield Reject(source.name, f"{file.relative_to(folder)}:row {number}", NO_RECORD, "")
+                    continue
                 transcripts.setdefault(record["transcript_id"], {})[int(record["utterance_id"])] = record
         for name, utterances in transcripts.items():
             spoken = [utterances[number] for number in sorted(utterances)]
             where = f"{file.relative_to(folder)}:transcript {name}"
             turns = [(record["interlocutor"], record["utterance_text"]) for record in spoken]
-            if spoken[0]["mi_quality"] != "high":
-                text = "\n".join(text for _, text in turns)
-                yield Reject(source.name, where, "a transcript that shows how not to do it", text)
+            low = spoken[0]["mi_quality"] != "high"
+            if low or name in torn:
+                reason = "a transcript that shows how not to do it" if low else "a transcript that lacks a line"
+                yield Reject(source.name, where, reason, "\n".join(text for _, text in turns))
                 continue
             yield Row(source.name, where, as_messages(turns), spoken[0]["topic"], f"{source.name}:{name}")
 

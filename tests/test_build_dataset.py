@@ -202,6 +202,8 @@ def test_a_broken_line_is_a_reject_and_the_build_goes_on(tmp_path):
         ("A robin sang at dawn.\nTell me about the robin.", "A robin sang at dawn.\nTell me about the robin."),
         ("Robin Doe", "[NAME_1]"),
         ("Be well.\n- [PERSON_2]", "Be well."),
+        ("I hear you.\nCall 988 any time. Robin Doe", "I hear you.\nCall 988 any time."),
+        ("That is hard. If it gets worse call 988 or see an RN.", "That is hard. If it gets worse call 988 or see an RN."),
         ("Who told you?\n[PERSON_2] or somebody else", "Who told you?\n[PERSON_2] or somebody else"),
         ("", ""),
     ],

@@ -14,7 +14,7 @@ from pdf_text import _pieces, sections
 from prepare import Settings, prepare
 from recipe import load_recipe
 from rows import BadInput, Post, Row, question_and_answer
-from sources import read_esconv
+from sources import NEITHER, locate, read, read_esconv
 from stage import batches, sketch_matrix
 
 
@@ -46,6 +46,9 @@ def test_the_last_words_of_a_section_stay_however_few():
             "Text HOME to 741741. Be kind to yourself.",
         ),
         ("Be kind to yourself. You can visit [URL_1].", "Be kind to yourself."),
+        ("Please call 1-800-799-7233 or visit [URL_1].", "Please call 1-800-799-7233."),
+        ("Go to findahelpline.com or [URL_1].", "Go to findahelpline.com."),
+        ("Text SHOUT to 85258, or see [URL_1].", "Text SHOUT to 85258."),
     ],
 )
 def test_a_sentence_that_names_a_line_loses_only_the_address(said, left):
@@ -171,4 +174,67 @@ def test_a_speaker_who_is_neither_is_a_reject(tmp_path):
     talk = {"dialog": [{"speaker": "seeker", "text": "Hello."}, {"speaker": "robot", "text": "Hello."}]}
     file.write_text(json.dumps(talk) + "\n")
     (reject,) = read_esconv(SimpleNamespace(name="esconv"), [file], tmp_path)
-    assert reject.reason == "the speaker robot, who is neither"
+    assert reject.reason == NEITHER and "robot" not in NEITHER  # reasons are published
+
+
+@pytest.mark.parametrize(("asked", "reason"), [("...", "an empty turn"), ("- I am - so - low", "fewer than 10 words")])
+def test_the_papers_variant_has_no_turn_and_no_word_of_points_alone(asked, reason):
+    row = Row("s", "s:1", question_and_answer(asked, LISTENS if asked == "..." else "What is - it - now?"))
+    assert prepare([row], SETTINGS)["fate"].to_pylist() == ["kept"]
+    table = prepare([row], SETTINGS._replace(paper=True))
+    assert table.select(["fate", "reason"]).to_pylist() == [{"fate": "dropped", "reason": reason}]
+
+
+@pytest.mark.parametrize(
+    ("topic", "left"),
+    [
+        ("Sleep Problems, Alcohol Abuse", "Sleep Problems, Alcohol Abuse"),
+        ("Zelmira, jo.doe@example.org", "[PERSON_1], [EMAIL_1]"),
+        ("write to Sarah on 07700 900123", "write to [PERSON_1] on [PHONE_1]"),
+    ],
+)
+def test_a_topic_names_nobody_and_stays_a_topic(topic, left):
+    talk = question_and_answer("My name is Zelmira and I cannot sleep at all these days.", LISTENS)
+    table = prepare(
+        [Row("s", "s:1", talk, topic), Post("s", "s:2", "I am low.", topic.replace("Zelmira", "Amy"))], SETTINGS
+    )
+    assert table["topic"].to_pylist() == [left, left]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("invented", "false", "must be true or false, not 'false'"),
+        ("redistributable", 1, "must be true or false"),
+        ("files", "*.csv", "must be a list"),
+        ("columns", ["a"], "must be a mapping"),
+        ("revision", 1234567, "must be text in quotes"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path, key, value, sentence):
+    entry = {"reader": "pairs", "kind": "qa", "license": "x", "redistributable": True, key: value}
+    (tmp_path / "bad.yaml").write_text(json.dumps({"base": "b", "seed": 1, "sources": {"s": entry}}))
+    with pytest.raises(BadInput, match=sentence):
+        load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_a_recipe_without_sources_is_one_sentence(tmp_path):
+    (tmp_path / "bad.yaml").write_text("base: b\nseed: 1\nsources:\n")
+    with pytest.raises(BadInput, match=r"Key sources in .* must be a mapping"):
+        load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_a_file_that_the_recipe_names_and_nobody_has_is_missed(tmp_path):
+    (tmp_path / "esconv").mkdir()
+    (tmp_path / "esconv/train.txt").write_text("{}\n")
+    source = next(one for one in load_recipe("public").sources if one.name == "esconv")
+    with pytest.raises(BadInput, match=r"esconv is not whole: .* has no valid\.txt"):
+        locate(source, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("p.csv", b"ask,say\n\xff,b\n"), ("p.parquet", b"PAR1 half")])
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    pairs = load_recipe("embedded").sources[0]._replace(reader="pairs", columns={"question": "ask", "answer": "say"})
+    with pytest.raises(BadInput, match="theragen-dialogues cannot be read"):
+        list(read(pairs, tmp_path, [tmp_path / name]))

@@ -20,6 +20,9 @@ from unsafe import needs_help, reply_problem
         ("2 &lt; 3\nand so on", "2 < 3\nand so on"),
         ("<ul><li>first</li><li>second</li></ul>", "- first\n- second"),
         ("<script>alert(1)</script>Hello", "Hello"),
+        ("<p>I hear you.</p></style><p>Call 988 now.</p>", "I hear you.\nCall 988 now."),
+        ("Put it in <xml> please, and call 988 &amp; rest", "Put it in please, and call 988 & rest"),
+        ("Text<![foo]> &amp; more <![ and more", "Text & more <![ and more"),
         ("**Bold** and *soft* and `code`", "Bold and soft and code"),
         ("see [this page](https://example.org/a) please", "see this page please"),
         ("# Heading\n\ntext", "Heading\n\ntext"),
@@ -44,8 +47,8 @@ def test_any_text_becomes_plain_text(text):
 
 
 def test_the_papers_variant_is_lower_case_without_punctuation():
-    row = as_in_the_paper(Row("x", "x:1", question_and_answer("Why, [NAME_1]?", "I don't know!")))
-    assert [message["content"] for message in row.messages] == ["why name_1", "i dont know"]
+    row = as_in_the_paper(Row("x", "x:1", question_and_answer("Why, [NAME_1]?", "I don't know! Call 988/911\u2026")))
+    assert [message["content"] for message in row.messages] == ["why name_1", "i dont know call 988 911"]
 
 
 ASKED = "I have been lying awake since my brother moved out and the house is so quiet."

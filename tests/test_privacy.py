@@ -19,7 +19,7 @@ MARK = re.compile(r"\{([A-Z]+):([^{}]*)\}")
 BLIND = {"found": 132, "of": 146, "false": 5}
 
 
-HELP_LINES = sorted({*CRISIS["keep"], *(phone for line in LINES for phone in line["phones"])})
+HELP_LINES = sorted({*CRISIS["keep"], *CRISIS["short"], *(phone for line in LINES for phone in line["phones"])})
 
 
 def cases(name: str) -> list[dict]:
@@ -176,3 +176,70 @@ def test_a_name_is_found_also_before_it_was_told_to_be_one():
 def test_the_retired_line_becomes_the_new_one():
     assert "988" in redact("call 1-800-273-8255 today")[0]
     assert "8255" not in redact("call 1-800-273-8255 today")[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "redacted"),
+    [
+        ("[PERSON_1] hit me. My sister Amy saw it.", "[PERSON_1] hit me. My [PERSON_2] saw it."),
+        ("My sister Amy saw [PERSON_7], not [PERSON_2].", "My [PERSON_8] saw [PERSON_7], not [PERSON_2]."),
+        ("[EMAIL_1] or jo.doe@example.org", "[EMAIL_1] or [EMAIL_2]"),
+    ],
+)
+def test_a_sources_own_placeholder_is_nobody_elses(said, redacted):
+    assert redact(said)[0] == redacted
+    assert redact(redacted)[0] == redacted
+
+
+def test_a_placeholder_of_a_later_turn_is_taken_too():
+    messages = [
+        {"role": "user", "content": "My sister Amy left."},
+        {"role": "assistant", "content": "Did [PERSON_1] say why?"},
+    ]
+    assert redact_conversation(messages)[0][0]["content"] == "My [PERSON_2] left."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Call or text 1-833-TLC-MAMA (1-833-852-6262).",
+        "Call 1-800-950-NAMI (6264), or 877-565-8860.",
+        "CALL 911 OR DRIVE TO THE ER",
+        "Call 988 Or Walk to the hospital",
+        "call 988, place your phone on the table",
+        "In that case 741741 works by text.",
+        *(line["text"] for line in LINES if line["text"]),
+    ],
+)
+def test_no_other_rule_takes_a_line_of_help(text):
+    assert redact(text) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("call 1-800-799-safe now", "call 1-800-799-safe now"),
+        ("call 1-800-273-talk now", "call 988 now"),
+        ("Call 1-800-273TALK or 1-800-273-TALK(8255).", "Call 988 or 988."),
+        ("It is the number 1 place in the world.", "It is the number 1 place in the world."),
+        ("I live at 12 rue de la paix, near 3 Place Bellecour.", "I live at [ADDRESS_1], near [ADDRESS_2]."),
+        (
+            "on AB12 k\u0131sa k\u0131sa k\u0131sa",
+            "on AB12 k\u0131sa k\u0131sa k\u0131sa",
+        ),  # no IBAN, and no end of the build
+    ],
+)
+def test_lines_in_small_letters_stay_and_ordinary_words_are_no_address(text, left):
+    assert redact(text)[0] == left
+
+
+def test_a_name_with_a_hyphen_or_an_apostrophe_is_found_before_it_was_told():
+    for name in ("O'Brien", "Smith-Jones"):
+        talk = [f"{name} from work shouted at me.", "Why?", f"My boss is called Niamh {name}."]
+        messages = [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(talk)]
+        assert name not in str(redact_conversation(messages)[0])
+
+
+@pytest.mark.parametrize("name", ["Okafor", "Ashwin", "Oyelaran", "Tash", "Josh", "Skegness", "Geelong"])
+def test_a_name_that_our_own_texts_hold_in_small_letters_is_no_ordinary_word(name):
+    assert name not in redact(f"I talked about {name} all night.")[0]

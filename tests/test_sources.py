@@ -9,6 +9,7 @@ import pytest
 from recipe import Source, load_recipe
 from rows import BadInput, Post, Reject, Row
 from sources import read
+from tables import NO_RECORD
 
 
 def source(reader: str, **values) -> Source:
@@ -122,3 +123,44 @@ def test_a_record_without_a_needed_value_is_a_reject(tmp_path):
     found = source("pairs", columns={"question": "ask", "answer": "say"})
     (reject,) = read_file(tmp_path, "p.jsonl", '{"ask": "Why?"}', found)
     assert (type(reject), reject.reason) == (Reject, "a line that is no record")
+
+
+@pytest.mark.parametrize("row", ["Why?,Because, I say.,sleep", "Why?,Because."])
+def test_a_row_with_more_or_fewer_values_than_columns_is_a_reject(tmp_path, row):
+    pairs = source("pairs", columns={"question": "ask", "answer": "say", "topic": "tag"})
+    text = f"ask,say,tag\n{row}\nWhy?,Because.,sleep,\n"  # a comma at the end of a line is none too many
+    reject, kept = read_file(tmp_path, "p.csv", text, pairs)
+    assert (reject.reason, reject.where, said(kept)[1]) == (NO_RECORD, "p.csv:row 1", "assistant: Because.")
+
+
+def test_a_broken_row_costs_its_transcript_and_ends_no_build(tmp_path):
+    lines = [
+        "0,high,drinking,0,client,00:01,I had five.",
+        "0,high,drinking,x,therapist,00:02,Five?",
+        "0,high",
+        "1,high,a,0,client,,Hi.",
+    ]
+    found = read_file(
+        tmp_path, "a.csv", ANNOMI + "\n".join([*lines, "1,high,a,1,therapist,,Hello."]) + "\n", source("annomi")
+    )
+    assert [type(one) for one in found] == [Reject, Reject, Reject, Row]
+    assert [one.reason for one in found[:3]] == [NO_RECORD, NO_RECORD, "a transcript that lacks a line"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "line"),
+    [
+        ("dialogues", {"id": 1, "messages": [{"role": "user", "content": None}]}),
+        ("esconv", {"dialog": [{"speaker": "usr", "text": 5}]}),
+        ("threads", {"id": 1, "title": "a", "text": "b", "topic": "c", "reply": 5}),
+    ],
+)
+def test_a_turn_that_is_no_text_is_a_reject(tmp_path, reader, line):
+    (reject,) = read_file(tmp_path, "a.jsonl", json.dumps(line), source(reader))
+    assert isinstance(reject, Reject)
+
+
+def test_counsel_chat_notices_a_comma_too_many(tmp_path):
+    text = "questionID,questionTitle,questionText,answerText\n1,a,b,c\n2,a,b,c,d\n"
+    row, reject = read_file(tmp_path, "c.csv", text, source("counsel-chat"))
+    assert (said(row)[1], reject.where, reject.reason) == ("assistant: c", "c.csv:row 2", NO_RECORD)
