@@ -137,21 +137,25 @@ def repair(word: str, lexicon: Lexicon) -> tuple[str, ...]:
         return (word,)
     if word in lexicon.slips:
         return (lexicon.slips[word],)
-    if DISGUISED.search(word) and (found := undisguise(word, lexicon)):
+    disguised = DISGUISED.search(word)
+    if disguised and (found := undisguise(word, lexicon)):
         return (found,)
     if 6 <= len(word) <= 80 and (cut := split_glued(word, lexicon)):
         return tuple(cut)
+    if not disguised:  # then nothing in it is drawn out or marked
+        return (word,)
     word = DRAWN_OUT.sub(r"\1", word)  # "reeeally": one letter is as good as any
     return tuple(piece for piece in INNER_MARKS.split(word) if piece) or (word,)
 
 
 def raw_tokens(folded: str, origin: Sequence[int], emoji: dict[str, str]) -> list[Token]:
     tokens = []
+    new = tuple.__new__  # what Token() does, without a call of Python's for each word
     for match in TOKEN.finditer(folded):
         first, last = match.span()
         start, end = origin[first], origin[last - 1] + 1
         if match.lastgroup == "word":
-            tokens.append(Token(match.group(), start, end))
+            tokens.append(new(Token, (match[0], start, end)))
         elif match.lastgroup == "other":
             if match.group() in emoji:
                 tokens.append(Token(emoji[match.group()], start, end))
@@ -233,12 +237,16 @@ def read_tokens(text: str, lexicon: Lexicon, emoji: dict[str, str]) -> list[list
 def rewritten(tokens: list[Token], rewrite: Callable[[str], Sequence[str]]) -> list[Token]:
     """The tokens with their words rewritten, each different word once."""
     ways = {word: rewrite(word) for word in {token.word for token in tokens}}
-    kept = {word for word, way in ways.items() if tuple(way) == (word,)}
-    return [
-        new
-        for token in tokens
-        for new in ((token,) if token.word in kept else [Token(word, *token[1:]) for word in ways[token.word]])
-    ]
+    ways = {word: way for word, way in ways.items() if len(way) != 1 or way[0] != word}
+    if not ways:
+        return tokens
+    written: list[Token] = []
+    for token in tokens:
+        if token.word in ways:
+            written += [Token(word, *token[1:]) for word in ways[token.word]]
+        else:
+            written.append(token)
+    return written
 
 
 def plain_passage(tokens: list[Token], lexicon: Lexicon) -> Passage:

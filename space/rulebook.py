@@ -79,6 +79,7 @@ class Index(NamedTuple):
     rules: list[Rule]
     within: Places  # the rules to look for in a sentence
     across: Places  # those that look beyond it
+    further: list[Needs]  # of each rule, what it needs beside the rarest word
 
 
 class Sentence:
@@ -86,10 +87,11 @@ class Sentence:
 
     def __init__(self, text: str):
         self.text = text
+        self.parts: list[Sentence] = []  # of a whole passage: they offer, between them, all that it does
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        return keys_of(self.text)
+        return frozenset().union(*(part.keys for part in self.parts)) if self.parts else keys_of(self.text)
 
 
 class Context(NamedTuple):
@@ -420,7 +422,10 @@ def sentences(passage: Passage, known: dict[str, Sentence]) -> list[tuple[int, S
     for _, text in places:
         if text not in known:
             known[text] = Sentence(text)
-    return [(start, known[text]) for start, text in places]
+    where = [(start, known[text]) for start, text in places]
+    if len(where) > 2:  # a passage of one sentence may be that sentence
+        where[0][1].parts = [sentence for _, sentence in where[1:]]
+    return where
 
 
 def keys_of(text: str) -> frozenset[str]:
@@ -439,10 +444,12 @@ def matches(index: Index, where: list[tuple[int, Sentence]]) -> Iterator[tuple[R
         place: spans_of(index.rules[place].pattern, whole.text) for place in needing(index, index.across, whole.keys)
     }
     within = needing(index, index.within, whole.keys)
+    few = len(within) <= FEW
     for shift, sentence in parts if within else ():
+        lacks = sentence.keys.isdisjoint
         # Of many rules, those that a sentence can match are found by its words; few are tried one by one.
-        for place in within if len(within) <= FEW else needing(index, index.within, sentence.keys):
-            if not any(map(sentence.keys.isdisjoint, index.rules[place].needs)):
+        for place in within if few else needing(index, index.within, sentence.keys):
+            if not few or not any(map(lacks, index.rules[place].needs)):
                 spans = spans_of(index.rules[place].pattern, sentence.text)
                 found.setdefault(place, []).extend((shift + start, shift + end) for start, end in spans)
     for place in sorted(found):
@@ -451,8 +458,11 @@ def matches(index: Index, where: list[tuple[int, Sentence]]) -> Iterator[tuple[R
 
 def needing(index: Index, places: Places, keys: frozenset[str]) -> set[int]:
     """The rules that a text with these keys may match."""
-    found = {place for key in keys & places.keys() for place in places[key]}
-    return {place for place in found if not any(map(keys.isdisjoint, index.rules[place].needs[1:]))}
+    found: set[int] = set()
+    for key in keys & places.keys():
+        found.update(places[key])
+    further, lacks = index.further, keys.isdisjoint
+    return {place for place in found if not (further[place] and any(map(lacks, further[place])))}
 
 
 def spans_of(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
@@ -465,7 +475,7 @@ def spans_of(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
 
 
 def indexed(rules: list[Rule]) -> Index:
-    index = Index(rules, {}, {})
+    index = Index(rules, {}, {}, [rule.needs[1:] for rule in rules])
     for place, rule in enumerate(rules):
         for word in rule.needs[0] if rule.needs else ANYTHING:
             (index.across if rule.across else index.within).setdefault(word, []).append(place)
