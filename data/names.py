@@ -76,6 +76,9 @@ IN_SMALL = {
     cue: re.compile(re.sub(r"^\(\?i(m?)\)", lambda flag: f"(?{flag[1]})" if flag[1] else "", cue.pattern))
     for cue in (NAMING, SELF, RELATED, TITLED, GREETED)
 }
+SOMEBODYS = re.compile(
+    rf"(?i)\b(?:(?:my|her|his|our|their|ur|your)(?: (?:best|little|big|old|older|younger|baby|step|new|dear|poor|own|girl|boy))?,? (?:{KIN})s?,?|mrs?|ms|miss|dr|prof|coach)\.? $"
+)
 MY_NAME = re.compile(r"(?i)\bnames?(?: is|['’]?s|:|\?) *$")
 LABELLED = re.compile(r"(?m)^[ \t]*([A-ZÀ-Þ][\w'’-]+):[ \t]")  # who speaks, in a script
 # Nothing but capitals: a name above an address.
@@ -174,7 +177,7 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
     yield from labelled(text)
     small = text.lower() if text.isascii() else ""  # else its letters may stand elsewhere
     cues = [(NAMING, True), (SIGNED, True)]
-    if any(follows_something(text, token) for token in tokens if is_name(token, False)):
+    if any(follows_something(text, token) for token in tokens if is_name(token, False) or is_no_word(token)):
         cues += [(RELATED, False), (TITLED, True), (GREETED, False)]
     for cue, sure in cues:
         for match in occurrences(cue, text, small):
@@ -184,8 +187,10 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
             if is_name(tokens[place], sure and cue is not TITLED):
                 first = match.start() if cue is TITLED else tokens[place].start
                 yield "PERSON", first, end_of(text, tokens, place)
-            # In small letters or a word, and said to be a name.
-            elif MY_NAME.search(match[0]) and may_be_called(tokens[place]):
+            # In small letters or a word, and said to be a name; or no word at all behind somebody's kin.
+            elif (MY_NAME.search(match[0]) and may_be_called(tokens[place])) or (
+                cue in (RELATED, TITLED) and is_no_word(tokens[place]) and SOMEBODYS.search(text[: match.end()])
+            ):
                 yield "PERSON", tokens[place].start, small_end(text, tokens, place)
     for match in occurrences(SELF, text, small):
         place = at.get(match.end())
@@ -212,6 +217,11 @@ def labelled(text: str) -> Iterator[Span]:
 
 def may_be_called(token: Token) -> bool:
     return token.plain not in (SMALL | SPARED if token.capital else NO_NAMES)
+
+
+def is_no_word(token: Token) -> bool:
+    """Whether it is no ordinary word, though typed as one: "my gf minji", "mrs bhatt"."""
+    return token.text.isalpha() and token.text.islower() and len(token.text) > 2 and token.plain not in no_names()
 
 
 def follows_something(text: str, token: Token) -> bool:

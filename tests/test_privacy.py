@@ -243,3 +243,16 @@ def test_a_name_with_a_hyphen_or_an_apostrophe_is_found_before_it_was_told():
 @pytest.mark.parametrize("name", ["Okafor", "Ashwin", "Oyelaran", "Tash", "Josh", "Skegness", "Geelong"])
 def test_a_name_that_our_own_texts_hold_in_small_letters_is_no_ordinary_word(name):
     assert name not in redact(f"I talked about {name} all night.")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("my gf minji has an ed", "my gf [PERSON_1] has an ed"),
+        ("mrs bhatt nextdoor does thursdays", "mrs [PERSON_1] nextdoor does thursdays"),
+        ("my sister doesn't call and my mate forgets", "my sister doesn't call and my mate forgets"),
+        ("i coach under-twelves on sundays", "i coach under-twelves on sundays"),
+    ],
+)
+def test_a_word_that_is_none_is_a_name_behind_whose_it_is(text, left):
+    assert redact(text)[0] == left
