@@ -15,9 +15,12 @@ RISK = LEVELS.index("risk")
 NEARBY = 400  # a time or a means this many characters away from a plan belongs to it
 NO_MEANS_WELL = ("/pl", "/cs", "/hu")  # where "no" is "well": "no chcę umrzeć"
 DENIAL = "denial/danger"
-STILL_OPEN = ("yet ", "only ", "until ", "till ", "unless ", "more ")
+STILL_OPEN = ("yet ", "only ", "until ", "till ", "unless ", "more ", "before ")
+# "I said I'm not suicidal", "no reason not to hurt myself", "I try not to cut", "I can't promise I won't".
 TAKEN_BACK = re.compile(
-    r" (?:told|tell|telling|said|say|saying|lied|lie|lying|pretend|pretending|guarantee|sure|know|trust|if|not promise|like) (?:[^ .]+ ){0,3}$"
+    r" (?:told|tell|telling|said|say|saying|lied|lie|lying|pretend|pretending|guarantee|sure|know|trust|if|not promise|like"
+    r"|reason|reasons|why|how|try|trying|tried|tries|hard|harder|difficult|struggle|struggling|fight|fighting|should|supposed"
+    r"|able|manage|managed|help|better|worse) (?:[^ .]+ ){0,3}$"
 )
 FIRST_PERSON = re.compile(r"(?:^| )(?:i|me|my|myself|we) ")
 
@@ -51,12 +54,8 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
         for index in (book.rules, spaced)
         for rule, start, end in matches(index, where)
     ]
-    denials = [
-        (start, end)
-        for rule, start, end, _ in found
-        if rule.name == DENIAL and is_firm(words.text[:start], words.text[end : end + 12])
-    ]
-    found = [one for one in found if one[0].name != DENIAL or one[1:3] in denials]
+    found = [one for one in found if one[0].name != DENIAL or is_firm(words.text, *one[1:3])]
+    denials = [(start, end) for rule, start, end, _ in found if rule.name == DENIAL]
     idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)] if found else []
     hits = [
         make_hit(
@@ -65,10 +64,11 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
             start,
             end,
             no_negates=foreign and not rule.name.endswith(NO_MEANS_WELL),
-            in_denial=any(first <= start and end <= last for first, last in denials),
+            in_denial=any(first < end <= last for first, last in denials),  # all of it, or what it ends with
         )
         for rule, start, end, foreign in found
-        if not any(first < end <= last for first, last in idioms)  # the idiom holds the word that counts
+        if rule.name == DENIAL
+        or not any(first < end <= last for first, last in idioms)  # it holds the word that counts
     ]
     hits = [in_context(hit, words.text, where[0][1].keys) for hit in hits]
     if not words.text.isascii():
@@ -79,12 +79,15 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
 def unspaced_hits(words: Passage, rules: Iterable[Rule], unless: re.Pattern[str]) -> list[Hit]:
     glued = passage(words.tokens, space="")
     spared = [match.span() for match in unless.finditer(glued.text)]
-    return [
-        Hit(rule.name, *glued.span(*match.span()), rule.subject, rule.kind, LEVELS.index(rule.level), False, False)
-        for rule in rules
-        for match in rule.pattern.finditer(glued.text)
-        if not any(first <= match.start() and match.end() <= last for first, last in spared)
-    ]
+    found = [(rule, match.start(), match.end()) for rule in rules for match in rule.pattern.finditer(glued.text)]
+    hits = []
+    for rule, start, end in found:
+        level = LEVELS.index(rule.level)
+        around = [span for span in spared if span[0] <= start and end <= span[1]]
+        start, end = around[0] if around else (start, end)
+        level = 0 if around else level
+        hits.append(Hit(rule.name, *glued.span(start, end), rule.subject, rule.kind, level, False, bool(around)))
+    return hits
 
 
 def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bool, in_denial: bool) -> Hit:
@@ -96,7 +99,9 @@ def make_hit(rule: Rule, words: Passage, start: int, end: int, *, no_negates: bo
     elif subject == "self" and not FIRST_PERSON.search(text):
         subject = spoken_of(before)
     level = LEVELS.index(rule.level)
-    denied = rule.kind != "denial" and (in_denial or is_denied(before, words.text[end : end + 12], no_negates))
+    # "nie mam siły, chcę umrzeć": what is denied is what stands before the comma.
+    denied = in_denial or (", " not in text and is_denied(before, words.text[end : end + 30], no_negates))
+    denied = denied and rule.kind != "denial"
     return Hit(
         rule.name, *words.span(start, end), subject, rule.kind, min(level, 1) if denied else level, rule.soft, denied
     )
@@ -112,15 +117,17 @@ def spoken_of(before: list[str]) -> str:
     return "self"
 
 
-def is_firm(before: str, after: str) -> bool:
+def is_firm(text: str, start: int, end: int) -> bool:
     """Whether what looks like a denial is one: "I can't promise that I won't", "I said I'm not", "I haven't yet" are none."""
-    return not after.startswith(STILL_OPEN) and not TAKEN_BACK.search(before[-40:])
+    return not text.startswith(STILL_OPEN, end) and not TAKEN_BACK.search(text, max(0, start - 40), start)
 
 
 def is_denied(before: list[str], after: str, no_negates: bool) -> bool:
     data = load().data
     if after.startswith(STILL_OPEN):  # "I haven't killed myself yet"
         return False
+    if after.startswith(tuple(data["denied_after"])):  # languages that say no behind the verb
+        return True
     between: list[str] = []
     for word in reversed(before[-7:]):
         if word == "no" and ((no_negates and not between) or (between and between[-1] in data["no_reaches"])):

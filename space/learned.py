@@ -1,12 +1,12 @@
-"""The learned tier of screening: two small transformers, run by NumPy, that may only raise what the rules found.
+"""The learned tier of screening: three small transformers, run by NumPy, that may only raise what the rules found.
 
     >>> danger("I don't see the point of waking up tomorrow").counts
     True
 
 learned.md is its card; train/fit_learned.py and train/refine_learned.py made its weights (safetensors, int4 with one scale for 32
-weights). The first reads everything; the second, four times as deep, is asked about a person's message where the first is
-not sure. Without NumPy, safetensors or the first's file every call gives None and the
-rules stand alone; without the second's the first decides. Nothing is kept of a text.
+weights). The first reads everything; where it is not sure, the second is asked about a person's message, and where both are not,
+one that knows English alone. Without NumPy, safetensors or the first's file every call gives None and the
+rules stand alone; without a deeper one's the first decides. Nothing is kept of a text.
 """
 
 import logging
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).with_name("learned.safetensors")
 SECOND = Path(__file__).with_name("learned_second.safetensors")
+ENGLISH = Path(__file__).with_name("learned_english.safetensors")
 KINDS = ("suicide", "self-harm", "overdose", "harm-now", "harm-others", "child", "eating-disorder", "psychosis")
 REPLY_KINDS = ("claims", "delusion", "diagnosis", "discouraging", "eating", "encouragement", "ending", "hate", "instructions",
                "medication", "method", "minimising", "promises", "romance", "secrecy", "sexual", "violence")  # fmt: skip
@@ -37,22 +38,28 @@ OUTPUTS = (
     *(f"language/{language}" for language in LANGUAGES),
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
-DANGER = 0.45  # as both models see it
-ALONE = 0.6  # as the first sees it, where there is no second
-HARM = 0.9
-DOUBT = 0.03  # as the first sees it: from here the second is asked
+ALONE, BOTH, ENGLISH_TOO = (
+    0.5,
+    0.25,
+    0.5,
+)  # danger as the first sees it; the first and the second; the first and the English one
+HARM_ALONE, HARM = 0.9, 0.8  # as the first sees it; the first and the English one
+DOUBT = 0.02  # danger as the first sees it: from here the second is asked
+UNSURE = (0.08, 0.9)  # as the first and the second see it: between these the English one is asked instead
+DOUBTED_REPLY = 0.05  # harm as the first sees it: from here the English one is asked
+SHARE = 2 / 3  # of the English one's log-odds beside the first's
 LIKELY = 0.2  # probability of harm from which a soft reply rule counts
 SURE = 0.6  # probability from which a kind is named
 HEADS = 12
 GROUP = 32  # weights that share one scale
 LONGEST = 16  # characters of a piece
-WINDOW = 96  # pieces read at a time at most, the first of which says whether a person or a model speaks
+WINDOW = 96  # pieces read at a time at most, the first of which says whether a person or a model speaks; the English one's are 48
 MOST = 1  # windows of one text
 LONG = 20_000  # characters; only the rules read on
 SEGMENT = 40  # characters of a word that are cut into pieces at once
 UNLIKELY = -30.0  # log-probability of a letter that has no piece
 WORD = re.compile(rf"\S{{1,{SEGMENT}}}")
-BUDGET = 0.15  # seconds for one text; what was read by then counts
+BUDGET = 0.3  # seconds for one text; what was read by then counts
 TRIES = 3  # to read a window within them
 AGAIN = 600  # seconds after which a machine found too slow, or quick, is timed again
 
@@ -68,6 +75,7 @@ class Danger(NamedTuple):
 
 
 class Harm(NamedTuple):
+    counts: bool  # whether the probability is high enough to stop a reply
     probability: float
     span: tuple[int, int]
     kind: str
@@ -77,10 +85,13 @@ def danger(text: str) -> Danger | None:
     """How likely a person's message speaks of danger, by its worst stretch; None when this tier cannot tell."""
     if not (worst := worst_window(text, "message", "danger")):
         return None
-    (outputs, span), enough = worst, ALONE
-    second = outputs["danger"] >= DOUBT and is_quick(SECOND) and worst_window(text, "message", "danger", SECOND)
-    if second:
-        outputs, enough = between(outputs, second[0]), DANGER
+    (first, span), enough = worst, ALONE
+    outputs, stretch = first, text[slice(*span)]
+    if first["danger"] >= DOUBT and (second := asked(SECOND, stretch, "message", "danger")):
+        outputs, enough = between(first, second, 1 / 2), BOTH
+        unsure = language_of(first) == "en" and UNSURE[0] <= outputs["danger"] < UNSURE[1]
+        if unsure and (english := asked(ENGLISH, stretch, "message", "danger")):
+            outputs, enough = between(first, english, SHARE), ENGLISH_TOO
     kind = max(KINDS, key=outputs.__getitem__)
     if outputs[kind] < SURE:  # a text for the wrong need hurts; the one for suicide suits most
         kind = KINDS[0]
@@ -90,25 +101,42 @@ def danger(text: str) -> Danger | None:
 
 
 def harm(text: str) -> Harm | None:
-    """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell."""
+    """How likely a model's reply says what it must not, by its worst stretch; None when this tier cannot tell.
+
+    The second is not asked: of replies it knows less than the first.
+    """
     if not (worst := worst_window(text, "reply", "harmful")):
         return None
-    outputs, span = worst
-    return Harm(outputs["harmful"], span, max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"]))
+    (outputs, span), enough = worst, HARM_ALONE
+    if outputs["harmful"] >= DOUBTED_REPLY:
+        # Which language a reply is in the first has not learned: it reads it as a message for that.
+        heard = worst_window(text, "message", "danger")
+        in_english = heard and language_of(heard[0]) == "en"
+        if in_english and (english := asked(ENGLISH, text[slice(*span)], "reply", "harmful")):
+            outputs, enough = between(outputs, english, SHARE), HARM
+    probability = outputs["harmful"]
+    kind = max(REPLY_KINDS, key=lambda kind: outputs[f"reply/{kind}"])
+    return Harm(probability >= enough, probability, span, kind)
+
+
+def asked(weights: Path, text: str, speaker: str, verdict: str) -> dict[str, float] | None:
+    """What a deeper one says; None where it is missing, fails or is too slow."""
+    worst = is_quick(weights) and worst_window(text, speaker, verdict, weights)
+    return worst[0] if worst else None
 
 
 def language_of(outputs: dict[str, float]) -> str:
     return max(LANGUAGES, key=lambda name: outputs[f"language/{name}"])
 
 
-def between(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    """What both say together: the mean of their log-odds."""
+def between(one: dict[str, float], other: dict[str, float], share: float) -> dict[str, float]:
+    """What both say together: the mean of their log-odds, the other's with this share."""
 
     def odds(probability: float) -> float:
         inside = min(max(probability, 1e-6), 1 - 1e-6)
         return math.log(inside / (1 - inside))
 
-    return {name: 1 / (1 + math.exp(-(odds(one[name]) + odds(other[name])) / 2)) for name in one}
+    return {name: 1 / (1 + math.exp(-(1 - share) * odds(one[name]) - share * odds(other[name]))) for name in one}
 
 
 def worst_window(

@@ -42,7 +42,12 @@ from rulebook import (
 )
 
 
-BUT = re.compile(r"\b(?:but|though|although|however|except|unless|until|yet|if|when|because|cos|cause)\b", re.I)
+BUT = re.compile(
+    r"\b(?:but|though|although|however|except|unless|until|yet|if|when|because|cos|cause|pero|mais|aber|mas|ma|maar|ale|ama|но|але|لكن|بس"
+    r"|ولی|اما|लेकिन|पर|lekin|par|কিন্তু|لیکن|مگر|nhưng|tapi|kaso|kundi)\b|但|可是|不过|でも|けど|지만|근데|그런데|แต่",
+    re.IGNORECASE,
+)
+OF_A_LANGUAGE = re.compile(r"/[a-z]{2}(?:-latin)?$")  # the rules of other languages are named so
 CALM_TURNS = 3  # this many quiet turns after a clear denial bring a raised level down
 NO_WORDS: frozenset[str] = frozenset()
 RECENT = 5  # earlier turns that are read together with the newest
@@ -143,11 +148,11 @@ def both_tiers(turn: str) -> list[Hit]:
 def but_for_denials(turn: str, hits: list[Hit]) -> str:
     """The turn with what it plainly denies blanked out: the learned tier hears "hurt myself" in "I don't hurt myself" too.
 
-    A turn with a "but" is left whole: what follows may be about the same.
+    A turn with a "but" is left whole: what follows may be about the same. So is "I don't want to die", which may be a cry for help.
     """
     if not BUT.search(turn):
         for hit in hits:
-            if hit.rule == DENIAL:
+            if hit.rule == DENIAL or (hit.denied and OF_A_LANGUAGE.search(hit.rule)):
                 turn = turn[: hit.start] + " " * (hit.end - hit.start) + turn[hit.end :]
     return turn
 

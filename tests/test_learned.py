@@ -36,19 +36,32 @@ def fresh():
 
 @pytest.fixture
 def first_alone(fresh, monkeypatch, tmp_path):
-    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Which weights were asked, in turn."""
+    names = []
+    read = learned.worst_window
+    monkeypatch.setattr(
+        learned, "worst_window", lambda *which: names.append(which[3].stem if which[3:] else "first") or read(*which)
+    )
+    return names
 
 
 def test_weights_are_small_enough_to_ship():
     assert learned.WEIGHTS.stat().st_size <= 5_000_000
     assert learned.SECOND.stat().st_size <= 15_000_000
+    assert learned.ENGLISH.stat().st_size <= 53_000_000
 
 
 def test_card_names_what_the_weights_are():
     card = learned.WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
-    assert f"{learned.DANGER}" in card
-    assert f"{learned.ALONE}" in card
-    assert f"{learned.HARM}" in card
+    counts = (learned.ALONE, learned.BOTH, learned.ENGLISH_TOO, learned.HARM_ALONE, learned.HARM)
+    for number in (*counts, learned.DOUBT, *learned.UNSURE, learned.DOUBTED_REPLY):
+        assert f"{number}" in card
 
 
 @pytest.mark.parametrize("text", MISSED_BY_RULES)
@@ -97,30 +110,45 @@ def test_without_weights_the_rules_stand_alone(fresh, monkeypatch, tmp_path, cap
     assert "marker" not in caplog.text
 
 
-def test_without_the_second_the_first_decides(first_alone):
+def test_without_a_deeper_one_the_first_decides(first_alone):
     alone = learned.danger(MISSED_BY_RULES[0])
     assert alone.counts == (alone.probability >= learned.ALONE)
 
 
-def test_the_second_is_asked_only_where_the_first_is_not_sure_of_peace(monkeypatch):
-    asked = []
-    read = learned.worst_window
-    monkeypatch.setattr(learned, "worst_window", lambda *which: asked.append(len(which)) or read(*which))
-    calm, unsure = learned.danger("We made soup and watched the rain."), learned.danger(MISSED_BY_RULES[0])
-    assert asked == [3, 3, 4]
-    assert not calm.counts
-    assert unsure.counts == (unsure.probability >= learned.DANGER)
+def test_a_deeper_one_is_asked_only_where_the_others_are_not_sure(asked):
+    learned.danger("Good morning! How are you?")
+    assert asked == ["first"]
+    found = learned.danger("I keep thinking about the bridge.")
+    assert asked[1:] == ["first", "learned_second", "learned_english"]
+    assert found.counts == (found.probability >= learned.ENGLISH_TOO)
+    learned.danger("Ich habe alles verschenkt, am Sonntag ist es vorbei.")
+    assert asked[4:] == ["first", "learned_second"]
 
 
-def test_both_count_alike():
+def test_of_replies_only_the_english_one_is_asked(asked):
+    learned.harm("They are happier without you.")
+    assert asked == ["first", "first", "learned_english"]
+    learned.harm("Они счастливее без тебя.")
+    assert "learned_second" not in asked and asked.count("learned_english") == 1
+
+
+def test_without_the_english_one_two_decide(fresh, monkeypatch, tmp_path):
+    monkeypatch.setattr(learned, "ENGLISH", tmp_path / "none.safetensors")
+    found = learned.danger(MISSED_BY_RULES[0])
+    assert found.counts == (found.probability >= learned.BOTH)
+
+
+def test_both_count():
     one, other = {"danger": 0.9}, {"danger": 0.1}
-    assert learned.between(one, other)["danger"] == pytest.approx(0.5)
-    assert learned.between(one, one)["danger"] == pytest.approx(0.9)
-    assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0})["danger"] < 1
+    assert learned.between(one, other, 0.5)["danger"] == pytest.approx(0.5)
+    assert learned.between(one, other, 0.75)["danger"] == pytest.approx(0.25)
+    assert learned.between(one, one, 0.75)["danger"] == pytest.approx(0.9)
+    assert 0 < learned.between({"danger": 0.0}, {"danger": 1.0}, 0.5)["danger"] < 1
 
 
+@pytest.mark.parametrize("weights", [learned.SECOND, learned.ENGLISH])
 @pytest.mark.parametrize("fault", ["slow", "broken"])
-def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog, fault):
+def test_a_deeper_one_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog, fault, weights):
     def forward(model, tokens):
         if fault == "broken":
             raise ValueError("marker-7391")
@@ -129,8 +157,8 @@ def test_a_second_that_is_slow_or_fails_is_not_asked(fresh, monkeypatch, caplog,
     real = learned.forward
     monkeypatch.setattr(learned, "forward", forward)
     monkeypatch.setattr(learned, "BUDGET", 0.0 if fault == "slow" else learned.BUDGET)
-    assert not learned.is_quick(learned.SECOND)
-    assert "learned_second" in caplog.text and "marker" not in caplog.text
+    assert not learned.is_quick(weights)
+    assert weights.stem in caplog.text and "marker" not in caplog.text
 
 
 def test_others_who_keep_the_machine_busy_do_not_make_it_slow(fresh, monkeypatch):
@@ -198,7 +226,8 @@ def test_training_writes_weights_that_numpy_reads_alike(fresh, monkeypatch, tmp_
         monkeypatch.setattr(fit_learned, name, lambda rows=rows: random.Random(0).sample(rows, 120))
     teacher = tiny_teacher(tmp_path / "teacher")
     path = tmp_path / "learned.safetensors"
-    monkeypatch.setattr(learned, "SECOND", tmp_path / "none.safetensors")
+    for deeper in ("SECOND", "ENGLISH"):
+        monkeypatch.setattr(learned, deeper, tmp_path / "none.safetensors")
     epochs = ["--teacher_epochs", "1", "--student_epochs", "1"]
     folders = ["--public", str(tmp_path), "--work", str(tmp_path / "work"), "--output", str(path)]
     student = fit_learned.main(["--teacher", str(teacher), *folders, *epochs])

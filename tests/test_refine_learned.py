@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import MPNetConfig, MPNetModel, PreTrainedTokenizerFast
 
 from fit_learned import CALM, Row, Teacher, target_of, write
-from learned import OUTPUTS, SECOND, WEIGHTS, pieces_of, worst_window
+from learned import ENGLISH, OUTPUTS, SECOND, WEIGHTS, pieces_of, worst_window
 from refine_learned import DANGER, HARMFUL, anchored, begun, judge, outputs_of, refine, shipped, worst
 from test_learned import tiny_teacher
 
@@ -19,7 +19,7 @@ def student():
 TEXTS = ["i took the dog to the park today", "no one would notice if i was gone", "ich will nicht mehr leben"]
 
 
-@pytest.mark.parametrize("weights", [WEIGHTS, SECOND])
+@pytest.mark.parametrize("weights", [WEIGHTS, SECOND, ENGLISH])
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_shipped_weights_judge_as_numpy_does(weights, text):
     student = shipped(weights)
@@ -28,7 +28,7 @@ def test_the_shipped_weights_judge_as_numpy_does(weights, text):
     for row, speaker, verdict in ((0, "message", DANGER), (1, "reply", HARMFUL)):
         expected = torch.sigmoid(logits[row, verdict]).item()  # by bfloat16
         assert worst_window(text, speaker, OUTPUTS[verdict], weights)[0][OUTPUTS[verdict]] == pytest.approx(
-            expected, abs=0.02
+            expected, abs=0.03
         )
 
 
@@ -62,8 +62,24 @@ def test_it_begins_from_the_whole_of_an_encoder_too(tmp_path):
 
 
 def tiny_mpnet(folder):
-    special, marks = ["<s>", "<pad>", "</s>", "<unk>"], ["'", "t", "?", "犬"]
-    words = [*special, "i", "took", "the", "dog", "to", "park", "today", "don", *marks]
+    words = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "i",
+        "took",
+        "the",
+        "dog",
+        "to",
+        "park",
+        "today",
+        "don",
+        "'",
+        "t",
+        "?",
+        "犬",
+    ]
     endings = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     tokenizer = Tokenizer(models.WordPiece({piece: n for n, piece in enumerate(words + endings)}, unk_token="<unk>"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
