@@ -50,12 +50,12 @@ def test_reply_grows_by_whole_sentences():
 
 
 def test_a_heavy_reply_is_announced_and_folded():
-    engine = Words("Many films are about death. ", "In this one a man is murdered.")
+    engine = Words("Many films are about death. ", "In this one a man buries his wife.")
     *_, shown = respond([user("tell me about a film")], engine)
     assert shown.startswith('<details class="heavy"><summary>This answer speaks of death.')
-    assert shown.endswith("a man is murdered.\n\n</details>")
+    assert shown.endswith("a man buries his wife.\n\n</details>")
     assert read([user("hi"), {"role": "assistant", "content": shown}])[1]["content"] == (
-        "Many films are about death. In this one a man is murdered."
+        "Many films are about death. In this one a man buries his wife."
     ), "the model reads what it said, without the wrapping"
 
 

@@ -197,12 +197,12 @@ def test_asked_whether_it_is_human(kind, case):
 
 # Counts on the blind cases, which no rule is written for: most that are caught or stopped, fewest that are raised or cut.
 BLIND = {
-    "hits_en": 197,
-    "hits_other": 162,
-    "near_misses_en": 19,
-    "near_misses_other": 13,
-    "replies_harmful": 245,
-    "replies_good": 18,
+    "hits_en": 202,
+    "hits_other": 164,
+    "near_misses_en": 12,
+    "near_misses_other": 9,
+    "replies_harmful": 252,
+    "replies_good": 12,
 }
 
 
