@@ -75,7 +75,7 @@ def test_an_ordinary_reply_is_not_folded():
 
 
 def test_the_scripted_question_stands_outside_the_fold():
-    engine = Words("A razor is a sharp thing.")
+    engine = Words("Death comes up in many songs.")
     *_, shown = respond([user("I want to kill myself"), user("I think of it all day")], engine)
     assert shown.split("</details>")[1].strip().endswith("?")
 
@@ -231,7 +231,8 @@ def test_a_first_word_of_dying_is_no_repeat_whatever_card_came_before(earlier):
 
 
 @pytest.mark.parametrize(
-    "reply", ["我在听。你今天过得怎么样？", "मैं सुन रहा हूँ। आज कैसा रहा?", "أنا أسمعك. كيف كان يومك؟ خذ وقتك."]
+    "reply",
+    ["我在听。你今天过得怎么样？", "मैं आपकी बात सुन रहा हूँ। आपका दिन कैसा था?", "أنا أسمعك. كيف كان يومك؟ خذ وقتك."],
 )
 def test_replies_in_other_scripts_come_sentence_by_sentence_too(reply):
     grown = list(sentences_that_pass(iter(reply)))

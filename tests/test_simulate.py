@@ -199,7 +199,7 @@ class Ready:
     def done(self):
         return True
 
-    def result(self, timeout):
+    def result(self, timeout=None):
         return Loaded(self.engine)
 
 
