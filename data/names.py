@@ -76,6 +76,7 @@ IN_SMALL = {
     cue: re.compile(re.sub(r"^\(\?i(m?)\)", lambda flag: f"(?{flag[1]})" if flag[1] else "", cue.pattern))
     for cue in (NAMING, SELF, RELATED, TITLED, GREETED)
 }
+BEFORE_KIN = 24  # letters: "their younger ", and some
 SOMEBODYS = re.compile(
     rf"(?i)\b(?:(?:my|her|his|our|their|ur|your)(?: (?:best|little|big|old|older|younger|baby|step|new|dear|poor|own|girl|boy))?,? (?:{KIN})s?,?|mrs?|ms|miss|dr|prof|coach)\.? $"
 )
@@ -189,7 +190,9 @@ def cued(text: str, tokens: list[Token], at: dict[int, int]) -> Iterator[Span]:
                 yield "PERSON", first, end_of(text, tokens, place)
             # In small letters or a word, and said to be a name; or no word at all behind somebody's kin.
             elif (MY_NAME.search(match[0]) and may_be_called(tokens[place])) or (
-                cue in (RELATED, TITLED) and is_no_word(tokens[place]) and SOMEBODYS.search(text[: match.end()])
+                cue in (RELATED, TITLED)
+                and is_no_word(tokens[place])
+                and SOMEBODYS.search(text, max(0, match.start() - BEFORE_KIN), match.end())
             ):
                 yield "PERSON", tokens[place].start, small_end(text, tokens, place)
     for match in occurrences(SELF, text, small):

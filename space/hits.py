@@ -57,19 +57,13 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
     found = [one for one in found if one[0].name != DENIAL or is_firm(words.text, *one[1:3])]
     denials = [(start, end) for rule, start, end, _ in found if rule.name == DENIAL]
     idioms = [span for index in (book.idioms, spared) for _, *span in matches(index, where)] if found else []
-    hits = [
-        make_hit(
-            rule,
-            words,
-            start,
-            end,
-            no_negates=foreign and not rule.name.endswith(NO_MEANS_WELL),
-            in_denial=any(first < end <= last for first, last in denials),  # all of it, or what it ends with
-        )
-        for rule, start, end, foreign in found
-        if rule.name == DENIAL
-        or not any(first < end <= last for first, last in idioms)  # it holds the word that counts
-    ]
+    hits = []
+    for rule, start, end, foreign in found:
+        if rule.name != DENIAL and any(first < end <= last for first, last in idioms):
+            continue  # the idiom holds the word that counts
+        no_negates = foreign and not rule.name.endswith(NO_MEANS_WELL)
+        in_denial = any(first < end <= last for first, last in denials)  # all of it, or what it ends with
+        hits.append(make_hit(rule, words, start, end, no_negates=no_negates, in_denial=in_denial))
     hits = [in_context(hit, words.text, where[0][1].keys) for hit in hits]
     if not words.text.isascii():
         hits += unspaced_hits(words, unspaced, unless)
@@ -79,14 +73,13 @@ def passage_hits(words: Passage, known: dict[str, Sentence]) -> list[Hit]:
 def unspaced_hits(words: Passage, rules: Iterable[Rule], unless: re.Pattern[str]) -> list[Hit]:
     glued = passage(words.tokens, space="")
     spared = [match.span() for match in unless.finditer(glued.text)]
-    found = [(rule, match.start(), match.end()) for rule in rules for match in rule.pattern.finditer(glued.text)]
     hits = []
-    for rule, start, end in found:
-        level = LEVELS.index(rule.level)
-        around = [span for span in spared if span[0] <= start and end <= span[1]]
-        start, end = around[0] if around else (start, end)
-        level = 0 if around else level
-        hits.append(Hit(rule.name, *glued.span(start, end), rule.subject, rule.kind, level, False, bool(around)))
+    for rule in rules:
+        for match in rule.pattern.finditer(glued.text):
+            denial = next((span for span in spared if span[0] <= match.start() and match.end() <= span[1]), None)
+            level = 0 if denial else LEVELS.index(rule.level)
+            span = glued.span(*(denial or match.span()))
+            hits.append(Hit(rule.name, *span, rule.subject, rule.kind, level, False, denial is not None))
     return hits
 
 

@@ -38,11 +38,9 @@ OUTPUTS = (
     *(f"language/{language}" for language in LANGUAGES),
 )
 # Probabilities from which a text counts. Chosen on held-out texts; learned.md has the figures.
-ALONE, BOTH, ENGLISH_TOO = (
-    0.5,
-    0.25,
-    0.5,
-)  # danger as the first sees it; the first and the second; the first and the English one
+ALONE = 0.5  # danger as the first sees it
+BOTH = 0.25  # as the first and the second
+ENGLISH_TOO = 0.5  # as the first and the English one
 HARM_ALONE, HARM = 0.9, 0.8  # as the first sees it; the first and the English one
 DOUBT = 0.02  # danger as the first sees it: from here the second is asked
 UNSURE = (0.08, 0.9)  # as the first and the second see it: between these the English one is asked instead

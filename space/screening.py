@@ -44,7 +44,7 @@ from rulebook import (
 
 BUT = re.compile(
     r"\b(?:but|though|although|however|except|unless|until|yet|if|when|because|cos|cause|pero|mais|aber|mas|ma|maar|ale|ama|но|але|لكن|بس"
-    r"|ولی|اما|लेकिन|पर|lekin|par|কিন্তু|لیکن|مگر|nhưng|tapi|kaso|kundi)\b|但|可是|不过|でも|けど|지만|근데|그런데|แต่",
+    r"|ولی|اما|लेकिन|पर|lekin|par|لیکن|مگر|nhưng|tapi|kaso|kundi)\b|কিন্তু|但|可是|不过|でも|けど|지만|근데|그런데|แต่",
     re.IGNORECASE,
 )
 OF_A_LANGUAGE = re.compile(r"/[a-z]{2}(?:-latin)?$")  # the rules of other languages are named so

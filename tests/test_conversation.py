@@ -1,6 +1,7 @@
 """The turn, with an engine made of words: what is shown, what is stopped, what happens when something breaks."""
 
 import html
+import json
 import time
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import conversation
+from conftest import ROOT
 from conversation import fixed_text, help_card, read, respond, sentences_that_pass, split
 from engine import NoTimeLeft, TooLong
 from safe_mode import QUESTIONS
@@ -341,6 +343,26 @@ def test_danger_named_again_is_answered_in_other_words_and_with_the_next_questio
     assert all(one != other for one, other in pairwise(cards))
     asked = [name for card in cards for name in QUESTIONS if html.escape(text(name)) in card]
     assert asked == list(QUESTIONS)
+
+
+# Most of the 60 calm talks that meet a help card, fewest of the 30 in danger that do.
+TALKS = {"calm": 16, "danger": 30}
+
+
+def meets_a_card(turns):
+    talk = []
+    for turn in turns:
+        if help_card([*talk, user(turn)], "US"):
+            return True
+        talk += [user(turn), {"role": "assistant", "content": "I hear you."}]
+    return False
+
+
+@pytest.mark.parametrize("name", TALKS)
+def test_cards_in_whole_talks_never_get_worse(name):
+    lines = (ROOT / f"tests/cases/talks/{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    count = sum(meets_a_card(json.loads(line)["turns"]) for line in lines)
+    assert count <= TALKS[name] if name == "calm" else count >= TALKS[name]
 
 
 def test_whoever_asks_for_a_person_is_told_before_any_model_is_there():
